@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo
+
+.PHONY: demo test test-all check bench results clean
+
+## make demo: set up, then the main job on synthetic radiographs (or on yours: make demo RECORDS=films.csv)
+demo: .venv/ready
+	$(BIN)/hilum demo --out $(OUT) $(if $(RECORDS),--records $(RECORDS))
+
+## make test: set up, then formatting, lint, types and every test that is not marked slow
+test: check
+	$(BIN)/pytest -m "not slow"
+
+test-all: check
+	$(BIN)/pytest -m "" --timeout 7200
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+## make bench: every claim of speed, measured here
+bench: .venv/ready .venv/bench
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,bench]"
+	touch $@
+
+clean:
+	rm -rf .venv demo

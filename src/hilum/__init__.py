@@ -1,0 +1,1 @@
+"""Pretraining on chest radiographs and transferring what was learnt."""

@@ -1,0 +1,173 @@
+"""Typed settings: one flat, frozen object per command, the same from flags, YAML, Python and the web."""
+
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from hilum.errors import ConfigError, MissingError
+from hilum.find import did_you_mean
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, nothing unknown, every field documented by the string under it."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Validates settings once; every error is in the one message.
+
+        Raises:
+            ConfigError: any setting is unknown, missing or invalid.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_sentence(cls, one, where) for one in error.errors())) from None
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The default of every field that has one."""
+        return {name: f.get_default() for name, f in cls.model_fields.items() if not f.is_required()}
+
+    def to_yaml(self) -> str:
+        """The complete settings, as `--config` reads them back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class RecordsConfig(Config):
+    """Which radiographs, and how their table is read."""
+
+    records: Path
+    """The table of radiographs (.csv), or a folder with one sub-folder per class."""
+    findings: list[str] = []
+    """The columns that are labels. Empty: every column whose values are all 1, 0 or empty."""
+    uncertain: Literal["refuse", "ignore", "zero", "one"] = "refuse"
+    """What a label of -1 (uncertain, as in CheXpert) becomes: an error, unknown, 0 or 1."""
+    columns: dict[str, str] = {}
+    """Which of the file's columns plays which part, for example patient=PatientID."""
+    root: Path | None = None
+    """The folder that relative image paths start from. Default: where the table lies."""
+
+
+class StoreConfig(Config):
+    """How radiographs are decoded once and kept."""
+
+    store: Path = Path("~/.cache/hilum")
+    """Where decoded radiographs are kept. One sub-folder per content and setting; safe to delete."""
+    store_size: int = 256
+    """Shortest side, in pixels, at which radiographs are kept."""
+    exclude_unreadable: bool = False
+    """Leave unreadable files out, counted and listed, where the default is to stop."""
+
+
+class TrainConfig(Config):
+    """What the loop does with any task."""
+
+    epochs: float = 10
+    """How often every radiograph is seen."""
+    batch_size: int = 64
+    """Radiographs per optimiser step, over all processes and accumulation steps."""
+    accumulate: int = 1
+    """Parts that a batch is computed in. Losses that compare radiographs compare within a part."""
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    """How weights follow gradients."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-4
+    """Decay of weights; biases and normalisation are left out of it."""
+    momentum: float = 0.9
+    """Momentum of sgd and lars."""
+    schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
+    """Learning rate after the warm-up. step: tenfold less at 60 % and 80 %. plateau: tenfold less when `monitor` stalls."""
+    warmup: float = 0.05
+    """Share of the run in which the learning rate rises linearly from 0."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 is no limit."""
+    ema: float = 0.0
+    """Momentum of a moving average of the weights that is validated and kept instead; 0 is none."""
+    monitor: str = ""
+    """Validation metric by which the best epoch is kept; empty: the last epoch is kept."""
+    patience: int = 0
+    """Validations without improvement after which the run ends; 0: never. plateau waits half of it, at least 1."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the encoder. auto: bfloat16 where the device is fast at it, float32 otherwise."""
+    compile: bool = False
+    """Compile the task with torch.compile: slow to start, fast on GPUs."""
+    workers: int = 1
+    """Processes that prepare batches; the result does not depend on it."""
+    threads: int = 0
+    """Threads of the arithmetic on the CPU; 0: torch's choice."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."""
+    seed: int = 0
+    """Of initial weights, order and augmentation."""
+    save_minutes: float = 10
+    """A checkpoint is written at least this often, and after each epoch's validation."""
+    log_every: int = 10
+    """Steps between rows of metrics.jsonl."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "accumulate": self.accumulate, "lr": self.lr}
+        for name, value in positive.items():
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts")
+        if self.schedule == "plateau" and not self.monitor:
+            raise ValueError("schedule plateau needs monitor, the validation metric that it watches")
+        if self.patience and not self.monitor:
+            raise ValueError("patience needs monitor, the validation metric that it watches")
+        return self
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file.
+
+    Raises:
+        MissingError: there is no such file.
+        ConfigError: it is not a flat mapping of settings.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such settings file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path}: found {type(content).__name__}; expected lines of `setting: value`")
+    return {key.replace("-", "_"): value for key, value in content.items()}
+
+
+def _sentence(cls: type[Config], error: Any, where: str) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    known = list(cls.model_fields)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: there is no setting {name!r}{did_you_mean(name, known)}"
+    if error["type"] == "missing":
+        return f"{where}: {flag(name)} is needed: {cls.model_fields[name].description}"
+    message = error["msg"].removeprefix("Value error, ")
+    if not name:
+        return f"{where}: {message}"
+    field = cls.model_fields.get(name.split(".")[0])
+    choices = typing.get_args(field.annotation) if field and typing.get_origin(field.annotation) is Literal else ()
+    near = did_you_mean(str(error["input"]), map(str, choices)) if choices else ""
+    return f"{where}: {flag(name)} is {error['input']!r}; {message[:1].lower() + message[1:]}{near}"
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a setting.
+
+    >>> flag("batch_size")
+    '--batch-size'
+    """
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,1 @@
+"""Pixels: reading, storing, warping and drawing radiographs; no torch."""
