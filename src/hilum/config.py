@@ -1,5 +1,7 @@
 """Typed settings: one flat, frozen object per command, the same from flags, YAML, Python and the web."""
 
+import ast
+import itertools
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +43,36 @@ class Config(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def settings_in(source: Path, name: str = "Settings") -> type[Config]:
+    """The settings that a file defines, made without running the rest of it.
+
+    This is how `--help` shows a command's or a method's settings without importing torch: the class and the
+    imports from `hilum.config`, `typing`, `pydantic` and `pathlib` are all that is executed.
+
+    Raises:
+        ConfigError: the file has no class of that name.
+    """
+    tree = ast.parse(source.read_text(encoding="utf-8"), filename=str(source))
+    light = {"hilum.config", "typing", "pydantic", "pathlib"}
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module in light]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    if not classes:
+        raise ConfigError(f"{source}: no class {name}; what a command or a method can be told is a class of that name")
+    scope: dict[str, Any] = {"__name__": f"{__name__}.{source.stem}"}
+    exec(compile(ast.Module([*imports, *classes], []), str(source), "exec"), scope)
+    found: type[Config] = scope[name]
+    for field, text in itertools.pairwise(classes[0].body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            found.model_fields[field.target.id].description = str(text.value.value)
+    return found
+
+
+def joined(name: str, *parts: type[Config]) -> type[Config]:
+    """One settings class with the fields of several, those of the first first."""
+    return type(name, tuple(reversed(parts)), {"__module__": __name__, "__doc__": parts[0].__doc__})
+
+
 class RecordsConfig(Config):
     """Which radiographs, and how their table is read."""
 
@@ -72,6 +104,8 @@ class TrainConfig(Config):
 
     epochs: float = 10
     """How often every radiograph is seen."""
+    steps: int = 0
+    """Optimiser steps, in place of epochs; 0: epochs count."""
     batch_size: int = 64
     """Radiographs per optimiser step, over all processes and accumulation steps."""
     accumulate: int = 1
@@ -115,12 +149,19 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "accumulate": self.accumulate, "lr": self.lr}
+        positive = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
+            "lr": self.lr,
+        }
         for name, value in positive.items():
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         if self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts")
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts"
+            )
         if self.schedule == "plateau" and not self.monitor:
             raise ValueError("schedule plateau needs monitor, the validation metric that it watches")
         if self.patience and not self.monitor:
@@ -159,7 +200,9 @@ def _sentence(cls: type[Config], error: Any, where: str) -> str:
     if not name:
         return f"{where}: {message}"
     field = cls.model_fields.get(name.split(".")[0])
-    choices = typing.get_args(field.annotation) if field and typing.get_origin(field.annotation) is Literal else ()
+    choices = (
+        typing.get_args(field.annotation) if field and typing.get_origin(field.annotation) is Literal else ()
+    )
     near = did_you_mean(str(error["input"]), map(str, choices)) if choices else ""
     return f"{where}: {flag(name)} is {error['input']!r}; {message[:1].lower() + message[1:]}{near}"
 

@@ -1,6 +1,5 @@
 """A file's name is its name: what `hilum.methods.moco` is called on the command line is `moco`."""
 
-import ast
 import difflib
 import importlib
 import importlib.util
@@ -48,29 +47,6 @@ def module(package: str, name: str) -> ModuleType:
     """Imports `package.name`, or the user's own dotted module `name`."""
     path(package, name)
     return importlib.import_module(name if "." in name else f"{package}.{name}")
-
-
-def definition(source: Path, name: str) -> type:
-    """One class of a file, made without running the rest of it.
-
-    This is how `--help` shows a method's settings without importing torch: the class and the imports
-    from `hilum.config`, `typing` and `pydantic` are all that is executed.
-    """
-    tree = ast.parse(source.read_text(encoding="utf-8"), filename=str(source))
-    light = {"hilum.config", "typing", "pydantic", "pathlib"}
-    wanted = [
-        node
-        for node in tree.body
-        if (isinstance(node, ast.ImportFrom) and node.module in light)
-        or (isinstance(node, ast.ClassDef) and node.name == name)
-    ]
-    if not any(isinstance(node, ast.ClassDef) for node in wanted):
-        raise ConfigError(f"{source}: no class {name}; a method's settings are a class of that name")
-    scope: dict[str, object] = {"__name__": f"{__name__}.{source.stem}"}
-    exec(compile(ast.Module(wanted, []), str(source), "exec"), scope)
-    found = scope[name]
-    assert isinstance(found, type)
-    return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

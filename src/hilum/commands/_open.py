@@ -1,0 +1,150 @@
+"""What most commands begin with: the table, the pixels, the encoder, and where they all came from."""
+
+import hashlib
+import json
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hilum.config import RecordsConfig, StoreConfig
+from hilum.errors import RecordsError
+from hilum.images.spec import InputSpec
+from hilum.images.store import Store, build_store
+from hilum.models.encoder import PIXELS, Encoder
+from hilum.models.weights import load_encoder
+from hilum.records.table import Records
+from hilum.run import Run
+
+log = logging.getLogger(__name__)
+
+TRAINED_ON = "trained_on.json"
+
+
+def open_records(config: RecordsConfig) -> Records:
+    """The table as the settings say."""
+    return Records.read(
+        config.records, findings=config.findings, uncertain=config.uncertain, columns=config.columns, root=config.root
+    )
+
+
+def open_store(config: StoreConfig, records: Records) -> tuple[Records, Store]:
+    """The decoded pixels, and the table without the radiographs that were excluded as unreadable."""
+    store = build_store(
+        records.table["image"].tolist(),
+        folder=config.store.expanduser() / "images",
+        size=config.store_size,
+        exclude_unreadable=config.exclude_unreadable,
+    )
+    unreadable = records.table["image"].isin(list(store.excluded))
+    if unreadable.any():
+        log.warning("%d of %d radiographs are unreadable and left out", unreadable.sum(), len(records))
+        records = Records(records.table[~unreadable].reset_index(drop=True), records.findings)
+    return records, store
+
+
+def open_encoder(init: str, *, arch: str, input_spec: InputSpec, seed: int) -> Encoder:
+    """An encoder from random numbers, from timm's weights, from a file or a run, or the film's own pixels."""
+    if init == "pixels":
+        return Encoder(f"{PIXELS}32", input_spec)
+    if init in ("random", "imagenet"):
+        torch.manual_seed(seed)
+        return Encoder(arch, input_spec, pretrained=init == "imagenet")
+    return load_encoder(Path(init), arch=arch, input_spec=input_spec)
+
+
+def input_spec(
+    image_size: int, fit: Literal["crop", "squash", "pad"], mean: float, std: float
+) -> InputSpec:
+    """What an encoder that is not read from one of our files will see."""
+    return InputSpec(side=image_size, fit=fit, mean=mean, std=std)
+
+
+def environment(records: Records, store: Store | None) -> dict[str, Any]:
+    """Versions, commit, machine and the hashes of what went in."""
+    packages = ("hilum", "torch", "torchvision", "timm", "numpy", "pandas", "opencv-python-headless", "pydicom")
+    return {
+        "versions": {name: metadata.version(name) for name in packages} | {"python": platform.python_version()},
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "argv": sys.argv,
+        "records_sha256": records.sha256,
+        "store": store.digest if store else None,
+        "excluded_unreadable": sorted(Path(p).name for p in store.excluded) if store else [],
+    }
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    done = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+    )
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def fingerprints(records: Records, store: Store) -> dict[str, list[str]]:
+    """Hashes of the patients and of the decoded pixels, by which a later test notices that it was trained on."""
+    rows = store.rows(records.table["image"].tolist())
+    return {
+        "patients": sorted({_hash(name.encode()) for name in records.table["patient"]}),
+        "images": sorted({_hash(np.ascontiguousarray(store[int(row)]).tobytes()) for row in rows}),
+    }
+
+
+def refuse_overlap(run: Path, test: Records, store: Store, *, allow: bool) -> int:
+    """How many patients or films of a test split the encoder of a run was trained on.
+
+    Raises:
+        RecordsError: there are any, unless they are allowed.
+    """
+    path = run / TRAINED_ON
+    if not path.is_file():
+        return 0
+    seen, now = json.loads(path.read_text()), fingerprints(test, store)
+    patients = len(set(seen["patients"]) & set(now["patients"]))
+    images = len(set(seen["images"]) & set(now["images"]))
+    if (patients or images) and not allow:
+        raise RecordsError(
+            f"{run}: was trained on {patients} patients and {images} films of this test split. Its scores there would "
+            "mean nothing. Pretrain again with --hold-out this table, or say --allow-overlap, which the report repeats"
+        )
+    return patients
+
+
+def write_trained_on(run: Run, records: Records, store: Store, init: str) -> None:
+    """Leaves in a run what it, and the run that it started from, were trained on."""
+    ours = fingerprints(records, store)
+    before = Path(init) / TRAINED_ON
+    if before.is_file():
+        theirs = json.loads(before.read_text())
+        ours = {key: sorted({*ours[key], *theirs[key]}) for key in ours}
+    run.write_json(TRAINED_ON, ours)
+
+
+def held_out(records: Records, tables: Sequence[Path]) -> Records:
+    """The records without every patient that another table has in its validation or test split."""
+    patients: set[str] = set()
+    images: set[str] = set()
+    for path in tables:
+        other = Records.read(path, check_files=False)
+        kept = other.table[other.table["split"].isin(["val", "test"])]
+        if kept.empty:
+            raise RecordsError(f"{path}: has no val or test split to hold out; make one with `hilum records split`")
+        patients |= set(kept["patient"])
+        images |= set(kept["image"])
+    out = records.table["patient"].isin(patients) | records.table["image"].isin(images)
+    if tables:
+        log.info("held out: %d radiographs of %d patients", out.sum(), records.table["patient"][out].nunique())
+    return Records(records.table[~out].reset_index(drop=True), records.findings)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:24]

@@ -1,0 +1,152 @@
+"""hilum pretrain: an encoder learns from radiographs, with or without labels."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from hilum import find
+from hilum.commands._open import (
+    environment,
+    held_out,
+    input_spec,
+    open_encoder,
+    open_records,
+    open_store,
+    write_trained_on,
+)
+from hilum.config import Config, RecordsConfig, StoreConfig, TrainConfig, joined, settings_in
+from hilum.data.loader import Loader
+from hilum.data.views import PRESETS, ViewRecipe
+from hilum.errors import RecordsError
+from hilum.models.encoder import Encoder
+from hilum.models.weights import MODEL_FILE, to_bytes
+from hilum.predict import embed
+from hilum.records.table import Records
+from hilum.run import Run
+from hilum.train.health import Watch
+from hilum.train.loop import choose_device, fit
+from hilum.train.parallel import processes, rank, world
+from hilum.train.task import Task
+
+EXAMPLE = "hilum pretrain simclr --records films.csv --out runs/simclr"
+TAKES = "method"
+
+log = logging.getLogger(__name__)
+
+PROBE = 512
+"""Radiographs on which collapse is watched."""
+
+
+class Settings(RecordsConfig, StoreConfig, TrainConfig):
+    """Pretrains an encoder on radiographs."""
+
+    method: str
+    """A file of hilum.methods by its name, or a dotted module of your own."""
+    out: Path
+    """Where the run is written. An unfinished run there is resumed."""
+    arch: str = "resnet18"
+    """The backbone: timm's name, or torchvision/ and torchvision's."""
+    init: str = "random"
+    """Where training starts: random, imagenet (needs a network), a weights file, or a run."""
+    image_size: int = 224
+    """Side of what the encoder sees, pixels."""
+    image_fit: Literal["crop", "squash", "pad"] = "crop"
+    """How an oblong film fills the square."""
+    mean: float = 0.5
+    """Subtracted from grey levels in [0, 1]."""
+    std: float = 0.25
+    """Divides them then."""
+    views: Literal["cxr", "plain"] = "cxr"
+    """Augmentation: cxr is mild and never flips, plain is none."""
+    view: dict[str, float] = {}
+    """Changes to it, for example crop_min=0.3 flip=0.5 (a flip puts the heart on the wrong side)."""
+    hold_out: list[Path] = []
+    """Tables whose validation and test patients are kept out of this pretraining."""
+
+
+def settings_for(method: str) -> type[Settings]:
+    """The settings of `pretrain` together with those of one method."""
+    both = joined("Settings", settings_in(Path(__file__)), settings_in(find.path("hilum.methods", method)))
+    return both  # type: ignore[return-value]
+
+
+def pretrain(config: Settings) -> Path:
+    """Trains, or goes on training, and returns the run.
+
+    Rows whose split is val or test are never trained on, nor are the patients that `hold_out` names.
+    """
+    device = choose_device(config.device)
+    with processes(device):
+        records = open_records(config)
+        task_class = task_in(config.method)
+        records, store = open_store(config, _trainable(records, config, task_class))
+        if config.out.joinpath("done.json").exists():
+            Run.open(config.out, config, {}).close()
+            log.info("%s: finished before; nothing to do", config.out)
+            return config.out
+        run = Run.open(config.out, config, environment(records, store)) if rank() == 0 else Run(config.out)
+        with run:
+            spec = input_spec(config.image_size, config.image_fit, config.mean, config.std)
+            encoder = open_encoder(config.init, arch=config.arch, input_spec=spec, seed=config.seed)
+            torch.manual_seed(config.seed)
+            own = settings_in(find.path("hilum.methods", config.method)).model_fields
+            arguments = {name: getattr(config, name) for name in own}
+            if "labels" in task_class.needs:
+                arguments["findings"] = records.findings
+            task = task_class(encoder, **arguments)
+            view = PRESETS[config.views].change(**config.view)
+            recipe = ViewRecipe((view,) * task.num_views).at(encoder.input)
+            loader = Loader(
+                store,
+                records,
+                recipe,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                workers=config.workers,
+                rank=rank(),
+                world=world(),
+            )
+            probe = records.share_rows(PROBE, seed=config.seed)
+            watch = Watch()
+
+            def validate(model: torch.nn.Module) -> dict[str, float]:
+                watched = model if isinstance(model, Encoder) else model.encoder
+                assert isinstance(watched, Encoder)
+                features = embed(watched, probe, store, device=config.device, precision=config.precision)
+                return watch.look(torch.from_numpy(features))
+
+            fit(task, loader, config, run, validate=validate)
+            if rank() == 0:
+                run.write(MODEL_FILE, to_bytes(task.model, parent=config.init))
+                write_trained_on(run, records, store, config.init)
+                run.finish({"images": len(records), "patients": int(records.table["patient"].nunique())})
+    return config.out
+
+
+def task_in(method: str) -> type[Task]:
+    """The task that a method's file defines."""
+    module = find.module("hilum.methods", method)
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__
+    )
+    return found
+
+
+def _trainable(records: Records, config: Config, task_class: type[Task]) -> Records:
+    assert isinstance(config, Settings) or hasattr(config, "hold_out")
+    split = records.table["split"]
+    kept = Records(records.table[~split.isin(["val", "test"])].reset_index(drop=True), records.findings)
+    kept = held_out(kept, config.hold_out)
+    if not len(kept):
+        raise RecordsError(f"{config}: no radiograph is left to train on: all are in val, test or held out")
+    if "labels" in task_class.needs:
+        if not kept.findings:
+            raise RecordsError("this method needs labels; the table has no column of findings (1, 0 or empty)")
+        known = kept.table[list(kept.findings)].notna().any(axis=1)
+        log.info("%d of %d radiographs have a label and are used", known.sum(), len(kept))
+        kept = Records(kept.table[known].reset_index(drop=True), kept.findings)
+    return kept

@@ -1,0 +1,219 @@
+"""Batches of views: the step's number is the loader's whole state."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Self
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hilum.data.views import ViewRecipe, draw_batch
+from hilum.errors import ConfigError, HilumError, RecordsError
+from hilum.images.spec import InputSpec
+from hilum.images.store import Store
+from hilum.images.warp import hashed
+from hilum.records.table import Records
+
+_ORDER = 2**31  # in the place of a view's number: the order of an epoch shares no bits with any view
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views of some radiographs, with what is known of each."""
+
+    views: tuple[Tensor, ...]
+    """Each (B, 1, S, S): uint8 as loaded, normalised float32 after `to`."""
+    labels: Float[Tensor, "B F"]
+    """1, 0 or NaN (unknown) per finding."""
+    rows: Int64[Tensor, " B"]
+    """Row of each radiograph in the Records."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device | str, spec: InputSpec) -> Self:
+        """The batch on a device, its views as an encoder wants them: `(level / 255 - mean) / std`."""
+        scale, shift = 1 / (255 * spec.std), -spec.mean / spec.std
+        return replace(
+            self,
+            views=tuple(
+                view.to(device, non_blocking=True).to(torch.float32).mul_(scale).add_(shift)
+                for view in self.views
+            ),
+            labels=self.labels.to(device, non_blocking=True),
+            rows=self.rows.to(device, non_blocking=True),
+        )
+
+    def part(self, index: int, of: int) -> Self:
+        """One of `of` equal, contiguous parts."""
+        size, rest = divmod(len(self), of)
+        assert rest == 0, f"a batch of {len(self)} has no {of} equal parts"
+        part = slice(index * size, (index + 1) * size)
+        return replace(
+            self,
+            views=tuple(view[part] for view in self.views),
+            labels=self.labels[part],
+            rows=self.rows[part],
+        )
+
+
+class Loader:
+    """An endless stream of radiographs, cut into full batches.
+
+    The stream is one permutation of all radiographs after another, each a function of (seed, epoch).
+    Step t holds places t·B to (t+1)·B of it: nothing is dropped, and the step's number says where it stands.
+    A view is a function of (seed, epoch, row, place in the recipe). Neither depends on `workers` or `world`.
+
+    Args:
+        store: the films.
+        records: which of them, with their labels.
+        recipe: the views.
+        batch_size: radiographs per step, over all ranks.
+        seed: of order and augmentation.
+        workers: processes that prepare batches; 0 prepares them in this process.
+        rank: which of `world` equal, contiguous slices of each batch to yield.
+        world: number of processes that train together.
+
+    Raises:
+        RecordsError: there are no radiographs, or some are not in the store.
+        ConfigError: `world` does not divide `batch_size`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        records: Records,
+        recipe: ViewRecipe,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size % world:
+            raise ConfigError(f"batch_size {batch_size} cannot be split among {world} processes evenly")
+        self.num_images = len(records)
+        self.workers = workers
+        share = batch_size // world
+        self._steps = _Steps(
+            _Source(store, records, recipe, seed), batch_size, slice(rank * share, (rank + 1) * share)
+        )
+
+    def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """The batches of steps `first_step` to `last_step`, the last excluded."""
+        return _batches(self._steps, range(first_step, last_step), self.workers)
+
+
+def inorder(
+    store: Store, records: Records, recipe: ViewRecipe, *, batch_size: int, workers: int = 0
+) -> Iterator[Batch]:
+    """Every radiograph once, in the order of the records; the last batch may be smaller."""
+    source = _Source(store, records, recipe, seed=0)
+    return _batches(_Parts(source, batch_size), range(-(-len(records) // batch_size)), workers)
+
+
+_Arrays = tuple[Tensor, Tensor, Tensor]
+
+
+class _Source:
+    """Views and labels of given rows of the records."""
+
+    def __init__(self, store: Store, records: Records, recipe: ViewRecipe, seed: int) -> None:
+        if not len(records):
+            raise RecordsError("there are no radiographs to load; see the column split of the records")
+        self.store = store
+        self.films = store.rows(records.table["image"].tolist())
+        self.labels = torch.from_numpy(np.array(records.labels, np.float32))
+        self.recipe = recipe
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def read(self, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> _Arrays:
+        films = [self.store[film] for film in self.films[rows].tolist()]
+        views = torch.empty(
+            (len(self.recipe.views), len(rows), self.recipe.side, self.recipe.side), dtype=torch.uint8
+        )
+        draw_batch(self.recipe, films, rows=rows, epochs=epochs, seed=self.seed, out=views.numpy())
+        return views.unsqueeze(2), self.labels[rows], torch.from_numpy(rows)
+
+
+class _Steps(Dataset[_Arrays]):
+    """The stream's batches by the number of their step."""
+
+    def __init__(self, source: _Source, batch_size: int, share: slice) -> None:
+        self.source = source
+        self.batch_size = batch_size
+        self.share = share
+
+    def __getitem__(self, step: int) -> _Arrays:
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)[self.share]
+        epochs, within = np.divmod(places, len(self.source))
+        orders = {epoch: order(self.source.seed, epoch, len(self.source)) for epoch in set(epochs.tolist())}
+        rows = np.array(
+            [orders[epoch][at] for epoch, at in zip(epochs.tolist(), within.tolist(), strict=True)]
+        )
+        return self.source.read(rows, epochs)
+
+
+class _Parts(Dataset[_Arrays]):
+    """The records in their own order, by the number of the batch."""
+
+    def __init__(self, source: _Source, batch_size: int) -> None:
+        self.source = source
+        self.batch_size = batch_size
+
+    def __getitem__(self, part: int) -> _Arrays:
+        rows = np.arange(part * self.batch_size, min((part + 1) * self.batch_size, len(self.source)))
+        return self.source.read(rows, np.zeros_like(rows))
+
+
+@lru_cache(maxsize=4)
+def order(seed: int, epoch: int, num_images: int) -> NDArray[np.int64]:
+    """The order in which an epoch meets all rows: sorted by the hash of each."""
+    return np.argsort(hashed(seed, epoch, np.arange(num_images), _ORDER), kind="stable")
+
+
+def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterator[Batch]:
+    if workers == 0:
+        yield from (_batch(source[number]) for number in numbers)
+        return
+    # One number is one whole batch (batch_size=None): workers hand over ready batches, nothing is collated.
+    # fork: a worker starts in milliseconds and shares the store's map and the labels.
+    loader = DataLoader(
+        source,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=4,
+        generator=torch.Generator(),  # or it would draw from torch's own, and workers would change results
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork",
+    )
+    try:
+        yield from map(_batch, loader)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise HilumError(
+            f"a process that prepares batches died ({error}); the machine may be out of memory or of shared "
+            "memory: try fewer --workers, or --workers 0"
+        ) from error
+
+
+def _batch(arrays: _Arrays) -> Batch:
+    views, labels, rows = arrays
+    return Batch(tuple(views), labels, rows)
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(1)  # workers are the parallelism

@@ -1,0 +1,228 @@
+"""Crop, flip, rotation, scale and shear as one affine warp per view; boxes move with it.
+
+A matrix maps a point of the view to a point of the film: `film = matrix[:, :2] @ view + matrix[:, 2]`, both
+(x, y) in pixels counted from the upper left corner of the image, so that pixel 0 lies between 0 and 1.
+
+Randomness is counter-based: a number is a hash of (seed, epoch, row, view, which number), and no generator
+has a state. So it is the same for any number of workers or processes, in any order, and after any restart.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.typing import ArrayLike, NDArray
+
+from hilum.errors import ConfigError
+
+NUM_UNIFORMS = 8
+"""Random numbers that one view's geometry takes."""
+
+SHRINK_ABOVE = 1.5
+"""Film pixels per view pixel above which bilinear sampling would skip some, so the film is averaged first."""
+
+Fit = Literal["crop", "squash", "pad"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Ranges that a view's warp is drawn from; the defaults show the whole film as `fit` lays it."""
+
+    crop_min: float = 1.0
+    """Smallest share of the frame's area that a view shows; see `fit` of `matrices` for the frame."""
+    crop_max: float = 1.0
+    """Largest share of the frame's area that a view shows."""
+    ratio: float = 1.0
+    """Largest stretch of the crop: its sides' ratio is drawn from 1/ratio to ratio."""
+    shift: float = 0.0
+    """How far the crop may move within the film: 0 keeps it central, 1 lets it go to any edge."""
+    flip: float = 0.0
+    """Probability of mirroring left and right. Off by default: the heart has a side."""
+    rotate: float = 0.0
+    """Largest rotation either way, degrees."""
+    shear: float = 0.0
+    """Largest horizontal shear either way, degrees."""
+    zoom: float = 1.0
+    """Largest extra enlargement or reduction, as a factor; a reduction shows black around the film."""
+
+    def __post_init__(self) -> None:
+        inside = {
+            "crop_min": 0 < self.crop_min <= self.crop_max,
+            "crop_max": self.crop_max <= 1,
+            "ratio": self.ratio >= 1,
+            "shift": 0 <= self.shift <= 1,
+            "flip": 0 <= self.flip <= 1,
+            "rotate": 0 <= self.rotate <= 180,
+            "shear": 0 <= self.shear < 80,
+            "zoom": self.zoom >= 1,
+        }
+        refuse("geometry", self, inside)
+
+    def matrices(
+        self, u: Float[np.ndarray, "B 8"], *, sizes: NDArray[np.integer], side: int, fit: Fit
+    ) -> Float[np.ndarray, "B 2 3"]:
+        """The warp of each film of a batch.
+
+        Args:
+            u: uniform random numbers, `NUM_UNIFORMS` per film.
+            sizes: (B, 2), height and width of each film.
+            side: height and width of the view, pixels.
+            fit: how the frame that crops are cut from lies on an oblong film: its largest square, the film
+                itself (squeezed into the square view), or the smallest square around it (padded with black).
+        """
+        height, width = sizes[:, 0].astype(np.float64), sizes[:, 1].astype(np.float64)
+        frame_h, frame_w, room_h, room_w = _frame(height, width, fit)
+        area = self.crop_min + (self.crop_max - self.crop_min) * u[:, 0]
+        # A stretch that would leave the room is held back, so that the area stays what was drawn.
+        stretch = np.clip(
+            self.ratio ** (2 * u[:, 1] - 1), area * (frame_h / room_h) ** 2, (room_w / frame_w) ** 2 / area
+        )
+        crop_w = np.minimum(frame_w * np.sqrt(area * stretch), room_w)
+        crop_h = np.minimum(frame_h * np.sqrt(area / stretch), room_h)
+        centre_x = width / 2 + self.shift * (u[:, 2] - 0.5) * (room_w - crop_w)
+        centre_y = height / 2 + self.shift * (u[:, 3] - 0.5) * (room_h - crop_h)
+        angle = np.deg2rad(self.rotate * (2 * u[:, 4] - 1))
+        shear = np.tan(np.deg2rad(self.shear * (2 * u[:, 5] - 1)))
+        zoom = self.zoom ** (2 * u[:, 6] - 1)
+        mirror = np.where(u[:, 7] < self.flip, -1.0, 1.0)
+        scale_x, scale_y = mirror * crop_w / (side * zoom), crop_h / (side * zoom)
+        cos, sin = np.cos(angle), np.sin(angle)
+        matrix = np.empty((len(u), 2, 3))
+        # rotation @ [[1, shear], [0, 1]] @ diag(scale_x, scale_y), about the crop's centre
+        matrix[:, 0, 0], matrix[:, 0, 1] = cos * scale_x, (cos * shear - sin) * scale_y
+        matrix[:, 1, 0], matrix[:, 1, 1] = sin * scale_x, (sin * shear + cos) * scale_y
+        matrix[:, 0, 2] = centre_x - side / 2 * (matrix[:, 0, 0] + matrix[:, 0, 1])
+        matrix[:, 1, 2] = centre_y - side / 2 * (matrix[:, 1, 0] + matrix[:, 1, 1])
+        return matrix
+
+
+def warp(
+    image: UInt8[np.ndarray, "H W"],
+    matrix: Float[np.ndarray, "2 3"],
+    side: int,
+    *,
+    curve: UInt8[np.ndarray, "256"] | None = None,
+    out: UInt8[np.ndarray, "S S"] | None = None,
+) -> UInt8[np.ndarray, "S S"]:
+    """One view of a film, bilinear, black outside the film.
+
+    Where a view pixel covers more than `SHRINK_ABOVE` film pixels along an axis of the film, the part of the
+    film that the view shows is first averaged down by the nearest whole factor, so that nothing is skipped.
+
+    Args:
+        image: the film.
+        matrix: view to film.
+        side: height and width of the view.
+        curve: new grey level of each grey level, applied before the warp: what is outside stays black.
+        out: where to write, a contiguous array; a new one is made without it.
+    """
+    across, down = np.hypot(matrix[:, 0], matrix[:, 1])
+    if max(across, down) > SHRINK_ABOVE:
+        image, matrix = _shrink(image, matrix, side, across, down)
+    if curve is not None:
+        image = cv2.LUT(image, curve)
+    # cv2 counts from the centre of pixel 0, matrices from its corner.
+    centred = matrix.copy()
+    centred[:, 2] += (matrix[:, 0] + matrix[:, 1]) / 2 - 0.5
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(image, centred, (side, side), dst=out, flags=flags).astype(np.uint8, copy=False)
+    if out is not None and warped is not out:
+        out[...] = warped
+        return out
+    return warped
+
+
+def warp_boxes(
+    boxes: Float[np.ndarray, "M 4"], matrix: Float[np.ndarray, "2 3"], side: int
+) -> Float[np.ndarray, "M 4"]:
+    """Boxes of the film (x1, y1, x2, y2, pixels) as boxes of the view.
+
+    A turned box becomes the upright box around its four corners, cut at the view's edges. A box that is
+    wholly outside comes back with no area, so that boxes keep their places.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    x, y = boxes[:, [0, 2, 2, 0]], boxes[:, [1, 1, 3, 3]]
+    inverse = np.linalg.inv(matrix[:, :2])
+    corners = np.stack([x, y], -1) - matrix[:, 2]
+    corners = np.clip(corners @ inverse.T, 0, side)
+    return np.concatenate([corners.min(1), corners.max(1)], 1)
+
+
+def uniforms(
+    seed: int, epoch: ArrayLike, rows: ArrayLike, *, view: int, count: int
+) -> Float[np.ndarray, "B {count}"]:
+    """Random numbers in [0, 1), each a function of its own (seed, epoch, row, view) and its place alone.
+
+    >>> bool((uniforms(0, 3, [7, 8], view=0, count=2)[1] == uniforms(0, 3, [8], view=0, count=2)[0]).all())
+    True
+    """
+    bits = hashed(seed, epoch, rows, view)[:, None]
+    places = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+    return (_mix(bits + places) >> np.uint64(11)) * 2.0**-53
+
+
+def hashed(seed: int, epoch: ArrayLike, rows: ArrayLike, view: int) -> NDArray[np.uint64]:
+    """64 random bits per row; the order of an epoch is that of its rows' bits."""
+    bits = _mix(np.array([seed & (2**64 - 1)], np.uint64) + _GOLDEN)
+    for key in (np.asarray(epoch, np.int64), np.asarray(rows, np.int64), np.asarray([view], np.int64)):
+        bits = _mix((bits ^ np.atleast_1d(key).astype(np.uint64)) + _GOLDEN)
+    return bits
+
+
+def refuse(what: str, ranges: object, inside: dict[str, bool]) -> None:
+    """Names every range that is not `inside` its bounds.
+
+    Raises:
+        ConfigError: there is any.
+    """
+    wrong = [f"{name} {getattr(ranges, name)!r}" for name, good in inside.items() if not good]
+    assert set(inside) <= {field.name for field in fields(ranges)}  # type: ignore[arg-type]
+    if wrong:
+        raise ConfigError(f"{what} of views: {', '.join(wrong)} is out of range; see {type(ranges).__name__}")
+
+
+_GOLDEN = np.array([0x9E3779B97F4A7C15], np.uint64)  # splitmix64's increment (Steele et al. 2014)
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64: each bit of the argument flips about half of the result's."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+_Sides = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _frame(height: NDArray[np.float64], width: NDArray[np.float64], fit: Fit) -> _Sides:
+    """Height and width of the frame, and of the room in which a crop may move."""
+    if fit == "squash":
+        return height, width, height, width
+    if fit == "pad":
+        longer = np.maximum(height, width)
+        return longer, longer, longer, longer
+    shorter = np.minimum(height, width)
+    return shorter, shorter, height, width
+
+
+def _shrink(
+    image: NDArray[np.uint8], matrix: NDArray[np.float64], side: int, across: float, down: float
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of the film that the view shows, averaged down, and the matrix into it."""
+    kx, ky = (max(1, round(step)) if step > SHRINK_ABOVE else 1 for step in (float(across), float(down)))
+    height, width = image.shape
+    corners = matrix[:, :2] @ np.array([[0, side, 0, side], [0, 0, side, side]]) + matrix[:, 2:]
+    # Two averaged pixels more on each side, for the interpolation; starts on a whole block.
+    left, top = (max(0, int(c.min() // k - 2) * k) for c, k in zip(corners, (kx, ky), strict=True))
+    right, bottom = (int(c.max() // k + 3) * k for c, k in zip(corners, (kx, ky), strict=True))
+    part = image[top : min(bottom, height), left : min(right, width)]
+    if part.size == 0:  # the view shows nothing of the film
+        return np.zeros((1, 1), np.uint8), matrix - [[0, 0, 1e9], [0, 0, 1e9]]
+    size = max(1, round(part.shape[1] / kx)), max(1, round(part.shape[0] / ky))
+    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    moved = matrix.copy()
+    moved[:, 2] -= left, top
+    moved *= np.array([[size[0] / part.shape[1]], [size[1] / part.shape[0]]])
+    return small, moved

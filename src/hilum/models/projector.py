@@ -1,0 +1,21 @@
+"""The head on which a pretext loss is computed, thrown away afterwards."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+
+def projector(sizes: Sequence[int], *, norm: bool = True) -> nn.Sequential:
+    """Linear layers of the given widths, input first, with BatchNorm (if asked) and ReLU between them.
+
+    >>> projector([512, 128])
+    Sequential(
+      (0): Linear(in_features=512, out_features=128, bias=False)
+    )
+    """
+    layers: list[nn.Module] = []
+    for before, after in zip(sizes[:-2], sizes[1:-1], strict=True):
+        layers.append(nn.Linear(before, after, bias=not norm))
+        layers.extend([nn.BatchNorm1d(after)] if norm else [])
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias=False))

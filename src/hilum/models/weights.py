@@ -1,0 +1,198 @@
+"""Weights files: one self-describing .safetensors, and what is read from other people's files.
+
+The header says what the tensors are (`kind`, `arch`, `findings`, `input`), so the file alone rebuilds the model.
+An encoder's tensors have timm's own names: a plain timm model loads them.
+"""
+
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hilum.errors import MissingError, WeightsError
+from hilum.images.spec import InputSpec
+from hilum.models.classifier import Classifier
+from hilum.models.encoder import Encoder, sum_stem
+
+log = logging.getLogger(__name__)
+
+HEADER = "hilum"
+MODEL_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a weights file says of itself."""
+
+    kind: Literal["encoder", "classifier"]
+    arch: str
+    input: InputSpec
+    findings: tuple[str, ...] = ()
+    exclusive: bool = False
+    parent: str = ""
+    """Where the weights that training started from came from: a run's name, a file's name with its hash, or random."""
+    notes: str = ""
+    """Licence and terms that came with the parent's weights."""
+
+    def to_json(self) -> str:
+        """One line, keys in order: equal models make equal files."""
+        return json.dumps({**asdict(self), "format": 1}, sort_keys=True)
+
+
+def describe(model: Encoder | Classifier, *, parent: str = "", notes: str = "") -> Header:
+    """The header of a model."""
+    encoder = model if isinstance(model, Encoder) else model.encoder
+    if isinstance(model, Encoder):
+        return Header("encoder", encoder.arch, encoder.input, parent=parent, notes=notes)
+    return Header("classifier", encoder.arch, encoder.input, model.findings, model.exclusive, parent, notes)
+
+
+def to_bytes(model: Encoder | Classifier, *, parent: str = "", notes: str = "") -> bytes:
+    """The whole weights file."""
+    part = model.net if isinstance(model, Encoder) else model
+    tensors = {name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}
+    return safetensors.torch.save(tensors, {HEADER: describe(model, parent=parent, notes=notes).to_json()})
+
+
+def locate(source: Path) -> Path:
+    """The weights file of a run, or the file itself.
+
+    Raises:
+        MissingError: neither is there.
+    """
+    path = source / MODEL_FILE if source.is_dir() else source
+    if path.is_file():
+        return path
+    unfinished = source.is_dir() and (source / "checkpoints").is_dir()
+    cure = (
+        "the run is unfinished; its own command, given again, finishes it"
+        if unfinished
+        else "give a run or a weights file"
+    )
+    raise MissingError(f"{path}: no such weights file; {cure}")
+
+
+def load(source: Path) -> Encoder | Classifier:
+    """The model in a run or in one of this library's weights files, in evaluation mode.
+
+    Raises:
+        MissingError: there is no such file.
+        WeightsError: it is no weights file of this library, is damaged, or does not fit its own header.
+    """
+    path = locate(source)
+    header = read_header(path)
+    if header is None:
+        raise WeightsError(
+            f"{path}: no {HEADER!r} header; weights of other libraries go to --init with --arch"
+        )
+    encoder = Encoder(header.arch, header.input)
+    model: Encoder | Classifier = encoder
+    if header.kind == "classifier":
+        model = Classifier(encoder, header.findings, exclusive=header.exclusive)
+    fill(model.net if isinstance(model, Encoder) else model, read_tensors(path), where=str(path))
+    return model.eval()
+
+
+def load_encoder(source: Path, *, arch: str, input_spec: InputSpec) -> Encoder:
+    """The encoder in a run, in this library's weights file, or in a plain timm or torchvision state dict.
+
+    For our own files `arch` and `input_spec` are the header's; for others' they are the arguments'.
+
+    Raises:
+        WeightsError: a tensor of the encoder is not in the file, or has another shape.
+    """
+    path = locate(source)
+    header = read_header(path)
+    if header is not None:
+        model = load(path)
+        return model if isinstance(model, Encoder) else model.encoder
+    encoder = Encoder(arch, input_spec)
+    fill(encoder.net, read_tensors(path), where=str(path))
+    return encoder.eval()
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Loads every tensor of a module from a mapping, and says which of the mapping were not used.
+
+    Raises:
+        WeightsError: a tensor is missing or of another shape; the message counts and names them.
+    """
+    own = module.state_dict()
+    given = sum_stem(tensors, own)
+    # timm and torchvision added this counter after many published files were written; it only matters to cumulative BatchNorm.
+    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    misfit = [
+        f"{name} is {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+    if missing or misfit:
+        some = "; ".join([*(f"{name} is missing" for name in missing[:5]), *misfit[:5]])
+        raise WeightsError(
+            f"{where}: {len(own) - len(missing) - len(misfit)} of {len(own)} tensors fit; {some}. "
+            "Nothing was loaded. Is --arch the one these weights belong to?"
+        )
+    module.load_state_dict({name: given.get(name, own[name]) for name in own})
+    unused = sorted(set(given) - set(own))
+    log.info(
+        "%s: all %d tensors loaded%s", where, len(own), f", not used: {', '.join(unused)}" if unused else ""
+    )
+
+
+def read_header(path: Path) -> Header | None:
+    """The header of one of this library's files; None for anybody else's.
+
+    Raises:
+        WeightsError: the file is no safetensors file though its name says so, or its header is from a newer version.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: not readable as safetensors ({error}); the file is damaged or cut off"
+        ) from None
+    if HEADER not in metadata:
+        return None
+    values: dict[str, Any] = json.loads(metadata[HEADER])
+    version = values.pop("format", None)
+    if version != 1:
+        raise WeightsError(f"{path}: weights format {version}, this version reads format 1; update hilum")
+    values["input"] = InputSpec.from_dict(values["input"])
+    values["findings"] = tuple(values["findings"])
+    return Header(**values)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a state dict saved by torch (read without running its code).
+
+    Raises:
+        WeightsError: the file is damaged, or holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path}: not readable as weights: {str(error).splitlines()[0]}") from None
+    except pickle.UnpicklingError:
+        raise WeightsError(
+            f"{path}: holds more than tensors and is refused, since reading it could run code"
+        ) from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise WeightsError(
+            f"{path}: expected a state dict, names with tensors; found {type(content).__name__}"
+        )
+    return content

@@ -1,0 +1,168 @@
+"""What an evaluation found: every number with its interval and its counts, as a file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from json import dumps, loads
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from hilum.errors import MissingError, RecordsError
+from hilum.metrics.bootstrap import Estimate
+from hilum.run import write_atomically
+
+SCHEMA = "hilum.report/1"
+"""The layout of report.json; the number grows when a reader of the old one would be misled."""
+
+LEVEL = 0.95
+"""The level of every interval."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The probability from which a finding is called present; None where it could not be chosen (`note` says why)."""
+
+    finding: str
+    value: float | None
+    criterion: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of radiographs: a row per true label, a column per decision, both in the order of `labels`."""
+
+    finding: str
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve with its pointwise band; `chance` is the height of a guess (None: the diagonal)."""
+
+    kind: Literal["roc", "precision_recall"]
+    finding: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class WrongFilm:
+    """A radiograph that the model is confidently wrong about; `probability` is that of `finding`."""
+
+    image: str
+    patient: str
+    finding: str
+    truth: str
+    decision: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one split holds of one finding."""
+
+    split: str
+    finding: str
+    images: int
+    patients: int
+    positives: int
+    negatives: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A number to beat: the AUROC of the same recipe without what is being claimed (random weights, chance)."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Metrics with intervals, decisions, curves, failures, counts and provenance of one set of predictions.
+
+    `evaluated` is "test", or "unsplit" when the records name no test split and all of them were scored.
+    `excluded` maps a radiograph that could not be scored to the reason.
+    """
+
+    findings: tuple[str, ...]
+    exclusive: bool
+    evaluated: Literal["test", "unsplit"]
+    images: int
+    patients: int
+    replicates: int
+    seed: int
+    estimates: tuple[Estimate, ...]
+    thresholds: tuple[Threshold, ...]
+    confusion: tuple[Confusion, ...]
+    curves: tuple[Curve, ...]
+    worst: tuple[WrongFilm, ...]
+    counts: tuple[Count, ...]
+    excluded: dict[str, str]
+    floors: tuple[Floor, ...]
+    notes: tuple[str, ...]
+    provenance: dict[str, JsonValue]
+
+    def estimate(self, metric: str, finding: str) -> Estimate | None:
+        """The estimate of one metric for one finding ("macro": their mean); None if it was not asked for."""
+        return next((e for e in self.estimates if (e.metric, e.finding) == (metric, finding)), None)
+
+    @property
+    def headline(self) -> Estimate | None:
+        """The one number to quote: the macro AUROC, or the AUROC where there is a single finding."""
+        return self.estimate("auroc", "macro") or self.estimate("auroc", self.findings[0])
+
+    def to_json(self) -> str:
+        """The report as JSON; undefined numbers are null, with the reason beside them."""
+        body = _ADAPTER.dump_python(self, mode="json")
+        return dumps({"schema": SCHEMA, "level": LEVEL, **body}, indent=1, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Writes report.json so that it is never seen half written."""
+        write_atomically(path, self.to_json().encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The report that `write` wrote.
+
+        Raises:
+            MissingError: there is no such file.
+            RecordsError: it is no report, or one of another schema.
+        """
+        try:
+            content = loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MissingError(f"{path}: no such file; `hilum evaluate` writes it") from None
+        except (ValueError, UnicodeDecodeError) as error:
+            raise RecordsError(f"{path}: is no JSON ({error})") from None
+        found = content.get("schema") if isinstance(content, dict) else None
+        if found != SCHEMA:
+            raise RecordsError(
+                f"{path}: its schema is {found!r}, this version of hilum reads {SCHEMA!r}; "
+                "evaluate the predictions again"
+            )
+        try:
+            report = _ADAPTER.validate_python(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise RecordsError(f"{path}: {place}: {first['msg']}; evaluate the predictions again") from None
+        return cls(**vars(report))
+
+
+_ADAPTER = TypeAdapter(Report)
+
+
+def as_json(mapping: Mapping[str, object]) -> dict[str, JsonValue]:
+    """The mapping as what JSON can hold; anything else (a path, a date) becomes its text."""
+    plain: dict[str, JsonValue] = loads(dumps(mapping, default=str))
+    return plain

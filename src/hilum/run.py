@@ -1,0 +1,276 @@
+"""The directory that one training leaves on disk, and the only code that writes into it.
+
+Every file is written under a temporary name in the same directory, flushed, synced and renamed, so that
+whatever moment the power goes at, a reader meets the old file or the new one. A checkpoint is a directory
+whose manifest holds the SHA-256 of its files; it counts only when every hash agrees.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hilum.config import Config, read_yaml
+from hilum.errors import MissingError, OutputError, StorageError
+
+log = logging.getLogger(__name__)
+
+CONFIG, METRICS, DONE, MANIFEST = "config.yaml", "metrics.jsonl", "done.json", "manifest.json"
+KEEP = 2
+"""Checkpoints on disk at any moment: one flipped bit or a crash while writing costs only the newest."""
+
+# Settings that cannot change what a run computes: a run may be resumed with others.
+FREE = frozenset({"out", "workers", "save_minutes", "log_every", "store"})
+
+
+@dataclass
+class Run:
+    """A run directory, locked against a second process while it is open."""
+
+    path: Path
+    _lock: int | None = None
+
+    @classmethod
+    def open(cls, path: Path, config: Config, environment: Mapping[str, Any]) -> Self:
+        """Begins a run, or reopens the unfinished one that these same settings began.
+
+        Raises:
+            OutputError: the directory holds a run of other settings, something that is no run, or is in use.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be created: {error.strerror}; give another --out") from None
+        run = cls(path)
+        run._take_lock()
+        try:
+            run._check_settings(config)
+            if not (path / CONFIG).exists():
+                run.write_json("environment.json", environment)
+                run.write(CONFIG, config.to_yaml().encode())
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def _take_lock(self) -> None:
+        lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise OutputError(
+                f"{self.path}: another process is writing this run; wait for it or give another --out"
+            ) from None
+        self._lock = lock
+
+    def _check_settings(self, config: Config) -> None:
+        if not (self.path / CONFIG).exists():
+            known = {".lock", "environment.json", "cells"}
+            foreign = sorted(
+                p.name for p in self.path.iterdir() if p.name not in known and not p.name.endswith(".part")
+            )
+            if foreign:
+                raise OutputError(
+                    f"{self.path}: holds {foreign[0]!r}, which is no part of a run; give an empty --out"
+                )
+            return
+        now, before = json.loads(config.model_dump_json()), read_yaml(self.path / CONFIG)
+        changed = [
+            f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
+            for key in sorted({*now, *before} - FREE)
+            if now.get(key) != before.get(key)
+        ]
+        if changed:
+            state = "finished" if self.finished else "unfinished"
+            raise OutputError(
+                f"{self.path}: holds a {state} run of other settings ({'; '.join(changed[:5])}). "
+                "Give another --out, or the same settings, or remove the directory"
+            )
+
+    def close(self) -> None:
+        """Lets other processes in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything the run promised is there; a finished run is never written into."""
+        return (self.path / DONE).exists()
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Seals the run with the hash of each of its files, then removes the checkpoints."""
+        files = sorted(p for p in self.path.iterdir() if p.is_file() and not p.name.startswith("."))
+        self.write_json(DONE, {**summary, "sha256": {p.name: sha256(p) for p in files}})
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Writes one file so that it is never seen half written."""
+        write_atomically(self.path / name, content)
+        return self.path / name
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Writes one JSON file, indented for people."""
+        return self.write(name, (json.dumps(content, indent=2, default=str) + "\n").encode())
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Appends a row to metrics.jsonl."""
+        try:
+            with (self.path / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise _storage(self.path / METRICS, error) from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl."""
+        path = self.path / METRICS
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Writes a checkpoint and removes those older than the one before it.
+
+        Raises:
+            StorageError: the disk is full or failing; the checkpoints that were there are still good.
+        """
+        folder = self.path / "checkpoints"
+        partial, final = folder / f"{step:09d}.part", folder / f"{step:09d}"
+        metrics = self.path / METRICS
+        manifest = {
+            "step": step,
+            "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0,
+            "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        }
+        try:
+            for stale in (partial, final):
+                shutil.rmtree(stale, ignore_errors=True)
+            partial.mkdir(parents=True)
+            if metrics.exists():
+                _sync(metrics)
+            for name, content in files.items():
+                write_atomically(partial / name, content)
+            write_atomically(partial / MANIFEST, json.dumps(manifest).encode())
+            partial.rename(final)
+            _sync(folder)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise _storage(final, error) from None
+        except StorageError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        for old in self._checkpoints()[KEEP:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def load_checkpoint(self, *, cut: bool = True) -> tuple[int, dict[str, bytes]] | None:
+        """The newest checkpoint whose every hash agrees, and its step; None if the run has not got so far.
+
+        Rows of metrics.jsonl that were written after it are cut: they will be written again. Of several processes
+        one cuts.
+        """
+        for folder in self._checkpoints():
+            try:
+                manifest = json.loads((folder / MANIFEST).read_text())
+                files = {name: (folder / name).read_bytes() for name in manifest["sha256"]}
+                wrong = [
+                    n
+                    for n, content in files.items()
+                    if hashlib.sha256(content).hexdigest() != manifest["sha256"][n]
+                ]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("%s: skipped, not readable (%s); trying the one before", folder, error)
+                continue
+            if wrong:
+                log.warning(
+                    "%s: skipped, %s is damaged (its SHA-256 differs); trying the one before",
+                    folder,
+                    wrong[0],
+                )
+                continue
+            if cut:
+                self._cut_metrics(manifest["metrics_bytes"])
+            return int(manifest["step"]), files
+        if cut:
+            self._cut_metrics(0)
+        return None
+
+    def _checkpoints(self) -> list[Path]:
+        folder = self.path / "checkpoints"
+        return (
+            sorted((p for p in folder.glob("*") if p.name.isdigit()), reverse=True) if folder.is_dir() else []
+        )
+
+    def _cut_metrics(self, size: int) -> None:
+        path = self.path / METRICS
+        if path.exists() and path.stat().st_size > size:
+            write_atomically(path, path.read_bytes()[:size])
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Temporary name in the same directory, flush, fsync, replace, fsync of the directory.
+
+    Raises:
+        StorageError: the disk is full or failing; what was at `path` is still there.
+    """
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _storage(path, error) from None
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content.
+
+    Raises:
+        MissingError: there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such file") from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _storage(path: Path, error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        try:
+            free = (
+                f"; {shutil.disk_usage(path.parent if path.parent.exists() else '.').free >> 20} MiB are free"
+            )
+        except OSError:
+            free = ""
+        return StorageError(
+            f"{path}: the disk is full{free}. What was saved before is good: make room and give the same command again"
+        )
+    return StorageError(f"{path}: cannot be written: {error.strerror or error}")
