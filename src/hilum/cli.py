@@ -1,22 +1,20 @@
 """Words on the command line → settings → one command's function; errors as a few lines, with their exit code."""
 
-import ast
 import logging
 import sys
 import textwrap
 import typing
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from hilum import find
-from hilum.config import Config, flag, joined, read_yaml, settings_in
+from hilum import commands, find
+from hilum.config import Config, flag, read_yaml
 from hilum.errors import ConfigError, HilumError
 
-PACKAGE = "hilum.commands"
 HELP = {"-h", "--help", "help"}
 
 
@@ -47,29 +45,14 @@ def _run(words: list[str]) -> int:
         sys.stdout.write(f"hilum {metadata.version('hilum')}\n")
         return 0
     name, rest = _command(words)
-    source = find.path(*_place(name))
-    cls = settings_in(source)
-    takes = _constant(source, "TAKES")
-    if name == "pretrain" and rest and not rest[0].startswith("-"):
-        cls = joined("Settings", cls, settings_in(find.path("hilum.methods", rest[0])))
+    cls = commands.settings_of(name, rest[0] if rest and not rest[0].startswith("-") else "")
     if HELP & set(rest):
-        sys.stdout.write(usage(name, source, cls))
+        sys.stdout.write(usage(name, cls))
         return 0
-    config = cls.build(values(rest, cls, takes), name)
-    package, module = _place(name)
-    result = getattr(import_module(f"{package}.{module}"), module)(config)
+    result = commands.call(name, cls.build(values(rest, cls, commands.constant(name, "TAKES")), name))
     if isinstance(result, Path):
         sys.stdout.write(f"{result}\n")
     return result if isinstance(result, int) else 0
-
-
-def commands() -> list[str]:
-    """Every command, as it is typed."""
-    found = []
-    for name in find.names(PACKAGE):
-        inner = find.names(f"{PACKAGE}.{name}") if find.path(PACKAGE, name).name == "__init__.py" else []
-        found += [f"{name} {one}" for one in inner] or [name]
-    return found
 
 
 def values(words: Sequence[str], cls: type[Config], takes: str) -> dict[str, Any]:
@@ -92,7 +75,7 @@ def values(words: Sequence[str], cls: type[Config], takes: str) -> dict[str, Any
             continue
         name, equals, value = word[2:].partition("=")
         at = name.replace("-", "_")
-        if at in given and given[at]:
+        if given.get(at):
             wrong.append(f"--{name} is given twice")
         given[at] = [value] if equals else []
     settings: dict[str, Any] = {}
@@ -128,11 +111,9 @@ def _value(name: str, found: list[str], field: FieldInfo, on: bool, wrong: list[
 
 def overview() -> str:
     """What `hilum --help` prints."""
-    width = max(map(len, commands())) + 2
-    lines = [
-        f"  {name.ljust(width)}{(settings_in(find.path(*_place(name))).__doc__ or '').splitlines()[0]}"
-        for name in commands()
-    ]
+    known = commands.names()
+    width = max(map(len, known)) + 2
+    lines = [f"  {name.ljust(width)}{(commands.settings_of(name).__doc__ or '').splitlines()[0]}" for name in known]
     return (
         "  hilum demo --out demo\n\nPretraining on chest radiographs and transferring what was learnt.\n\n"
         + "\n".join(lines)
@@ -142,15 +123,15 @@ def overview() -> str:
     )
 
 
-def usage(name: str, source: Path, cls: type[Config]) -> str:
+def usage(name: str, cls: type[Config]) -> str:
     """What `hilum COMMAND --help` prints: an example, what it does, and every setting with its default."""
-    lines = [f"  {_constant(source, 'EXAMPLE')}", "", textwrap.dedent(cls.__doc__ or "").strip(), ""]
+    lines = [f"  {commands.constant(name, 'EXAMPLE')}", "", textwrap.dedent(cls.__doc__ or "").strip(), ""]
     for field_name, field in sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required()):
         lines.append(f"  {flag(field_name)} {_kind(field)}")
         lines += textwrap.wrap(field.description or "", 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += ["  --config FILE", "      Settings from a YAML file; flags go before them."]
     if name == "pretrain":
-        lines.append(f"\nMethods: {', '.join(find.names('hilum.methods'))}; `hilum pretrain METHOD --help` adds its own settings.")
+        lines.append(f"\nMethods: {', '.join(find.names(commands.METHODS))}; `hilum pretrain METHOD --help` adds its own settings.")
     return "\n".join(lines) + "\n"
 
 
@@ -172,7 +153,7 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _command(words: list[str]) -> tuple[str, list[str]]:
-    known = commands()
+    known = commands.names()
     for length in (2, 1):
         name = " ".join(words[:length])
         if name in known:
@@ -181,18 +162,6 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
     if group:
         raise ConfigError(f"hilum {words[0]} is followed by one of: {', '.join(n.split()[1] for n in group)}")
     raise ConfigError(f"there is no command {words[0]!r}{find.did_you_mean(words[0], known)} (hilum --help lists them)")
-
-
-def _place(name: str) -> tuple[str, str]:
-    *group, last = name.split()
-    return ".".join([PACKAGE, *group]), last
-
-
-def _constant(source: Path, name: str) -> str:
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
-            return str(ast.literal_eval(node.value))
-    return ""
 
 
 if __name__ == "__main__":

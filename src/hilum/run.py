@@ -152,11 +152,12 @@ class Run:
         folder = self.path / "checkpoints"
         partial, final = folder / f"{step:09d}.part", folder / f"{step:09d}"
         metrics = self.path / METRICS
-        manifest = {
+        body = {
             "step": step,
             "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0,
             "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
+        manifest = json.dumps({"manifest": body, "sha256": _hash_of(body)}).encode()
         try:
             for stale in (partial, final):
                 shutil.rmtree(stale, ignore_errors=True)
@@ -165,7 +166,7 @@ class Run:
                 _sync(metrics)
             for name, content in files.items():
                 write_atomically(partial / name, content)
-            write_atomically(partial / MANIFEST, json.dumps(manifest).encode())
+            write_atomically(partial / MANIFEST, manifest)
             partial.rename(final)
             _sync(folder)
         except OSError as error:
@@ -185,13 +186,15 @@ class Run:
         """
         for folder in self._checkpoints():
             try:
-                manifest = json.loads((folder / MANIFEST).read_text())
+                sealed = json.loads((folder / MANIFEST).read_text())
+                manifest = sealed["manifest"]
                 files = {name: (folder / name).read_bytes() for name in manifest["sha256"]}
                 wrong = [
                     n
                     for n, content in files.items()
                     if hashlib.sha256(content).hexdigest() != manifest["sha256"][n]
                 ]
+                wrong += [MANIFEST] if _hash_of(manifest) != sealed["sha256"] else []
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.warning("%s: skipped, not readable (%s); trying the one before", folder, error)
                 continue
@@ -252,6 +255,10 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise MissingError(f"{path}: no such file") from None
+
+
+def _hash_of(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -1,1 +1,66 @@
-"""One file per command."""
+"""One file per command: its settings (`Settings`), an example, and one function with the file's name.
+
+This file finds them and runs them without importing any before it is used, so that `--help` stays quick.
+"""
+
+import ast
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from hilum import find
+from hilum.config import Config, joined, settings_in
+
+METHODS = "hilum.methods"
+
+
+def names() -> list[str]:
+    """Every command, as it is typed.
+
+    >>> "pretrain" in names() and "records check" in names()
+    True
+    """
+    found = []
+    for name in find.names(__name__):
+        group = find.path(__name__, name).name == "__init__.py"
+        found += [f"{name} {inner}" for inner in find.names(f"{__name__}.{name}")] if group else [name]
+    return found
+
+
+def settings_of(name: str, method: str = "") -> type[Config]:
+    """The settings of a command; those of `pretrain` include a method's own."""
+    cls = settings_in(find.path(*_place(name)))
+    return joined("Settings", cls, settings_in(find.path(METHODS, method))) if method and name == "pretrain" else cls
+
+
+def constant(name: str, which: str) -> str:
+    """What a command's file says of itself: EXAMPLE, a line to copy, or TAKES, the setting of its bare words."""
+    for node in ast.parse(find.path(*_place(name)).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == which:
+            return str(ast.literal_eval(node.value))
+    return ""
+
+
+def call(name: str, config: Config) -> Any:
+    """Runs a command's function: all that it needs is imported now."""
+    package, module = _place(name)
+    return getattr(import_module(f"{package}.{module}"), module)(config)
+
+
+def function(name: str) -> Callable[..., Any]:
+    """A command as a Python function of its settings: the one that its bare words are, then all others by name."""
+    takes = constant(name, "TAKES")
+
+    def run(*first: Any, **settings: Any) -> Any:
+        settings |= dict(zip([takes], first, strict=True)) if first else {}
+        cls = settings_of(name, str(settings.get("method", "")))
+        return call(name, cls.build(settings, name))
+
+    run.__name__ = run.__qualname__ = name.replace(" ", "_")
+    run.__doc__ = settings_of(name).__doc__
+    return run
+
+
+def _place(name: str) -> tuple[str, str]:
+    *group, last = name.split()
+    return ".".join([__name__, *group]), last

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Self
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hilum.data.views import ViewRecipe, draw_batch
 from hilum.errors import ConfigError, HilumError, RecordsError
+from hilum.images.shrink import forkable
 from hilum.images.spec import InputSpec
 from hilum.images.store import Store
 from hilum.images.warp import hashed
@@ -111,7 +111,7 @@ class Loader:
         return _batches(self._steps, range(first_step, last_step), self.workers)
 
 
-def inorder(
+def in_order(
     store: Store, records: Records, recipe: ViewRecipe, *, batch_size: int, workers: int = 0
 ) -> Iterator[Batch]:
     """Every radiograph once, in the order of the records; the last batch may be smaller."""
@@ -130,7 +130,7 @@ class _Source:
             raise RecordsError("there are no radiographs to load; see the column split of the records")
         self.store = store
         self.films = store.rows(records.table["image"].tolist())
-        self.labels = torch.from_numpy(np.array(records.labels, np.float32))
+        self.labels = np.array(records.labels, np.float32)
         self.recipe = recipe
         self.seed = seed
 
@@ -143,7 +143,7 @@ class _Source:
             (len(self.recipe.views), len(rows), self.recipe.side, self.recipe.side), dtype=torch.uint8
         )
         draw_batch(self.recipe, films, rows=rows, epochs=epochs, seed=self.seed, out=views.numpy())
-        return views.unsqueeze(2), self.labels[rows], torch.from_numpy(rows)
+        return views.unsqueeze(2), torch.from_numpy(self.labels[rows]), torch.from_numpy(rows)
 
 
 class _Steps(Dataset[_Arrays]):
@@ -196,11 +196,12 @@ def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterato
         prefetch_factor=4,
         generator=torch.Generator(),  # or it would draw from torch's own, and workers would change results
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_start_worker,
         multiprocessing_context="fork",
     )
+    with forkable():
+        ready = iter(loader)
     try:
-        yield from map(_batch, loader)
+        yield from map(_batch, ready)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -213,7 +214,3 @@ def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterato
 def _batch(arrays: _Arrays) -> Batch:
     views, labels, rows = arrays
     return Batch(tuple(views), labels, rows)
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(1)  # workers are the parallelism

@@ -67,7 +67,7 @@ PLAIN_VIEW = View()
 
 CXR_VIEW = View(
     Geometry(crop_min=0.5, ratio=4 / 3, shift=1.0, rotate=10, shear=5, zoom=1.1),
-    Tone(gamma=1.3, contrast=0.2, brightness=0.1, blur=0.3, noise=0.3),
+    Tone(gamma=1.3, contrast=0.2, brightness=0.05, blur=0.3, noise=0.3, noise_max=0.015),
 )
 """Mild augmentation for pretraining on chest radiographs: no flip, since the heart has a side."""
 

@@ -111,7 +111,9 @@ def declared_jpeg(content: Buffer) -> Declared:
     raise ImageError("the JPEG ends early: the file is truncated")
 
 
-def _next(view: memoryview, position: int, frame: tuple[int, int, int, int, int] | None) -> re.Match[bytes] | None:
+def _next(
+    view: memoryview, position: int, frame: tuple[int, int, int, int, int] | None
+) -> re.Match[bytes] | None:
     pattern = _MARKER_LS if frame is not None and frame[4] == 0xF7 else _MARKER
     return pattern.search(view, position)
 

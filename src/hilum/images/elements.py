@@ -5,6 +5,7 @@ from element to element by their lengths, so a file costs no more than its bytes
 wanted tags (a name, a date, a comment) is ever turned into text that could reach a message or a log.
 """
 
+import contextlib
 import struct
 from dataclasses import dataclass, field
 
@@ -15,11 +16,15 @@ from hilum.images.limits import Limits, inflate
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
 DEFLATED = "1.2.840.10008.1.2.1.99"
-_IMPLICIT, _EXPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+IMPLICIT = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _MARKER = slice(128, 132)
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_LONG_VRS = frozenset(
+    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Elements:
     """Compressed pixels; the first fragment is the offset table."""
 
 
-class _Malformed(ImageError):
+class _MalformedError(ImageError):
     """Bytes that are no element; inside a sequence of known length it can be stepped over."""
 
 
@@ -69,14 +74,13 @@ def read_elements(
     uid = bytes(syntax.value).decode("ascii", "replace").strip("\0 ") if syntax else _guess(view, start)
     if uid == DEFLATED:
         view, start = memoryview(inflate(view[start:], limits)), 0
-    walker = _Walker(view, limits, explicit=uid != _IMPLICIT, little_endian=uid != _BIG_ENDIAN)
-    found = walker.dataset(start, Elements(uid, walker.little_endian, elements), wanted, wanted_items)
-    return found
+    walker = _Walker(view, limits, explicit=uid != IMPLICIT, little_endian=uid != EXPLICIT_BIG_ENDIAN)
+    return walker.dataset(start, Elements(uid, walker.little_endian, elements), wanted, wanted_items)
 
 
 def _guess(view: memoryview, start: int) -> str:
     """The plain syntax that the first element's value representation shows, where no syntax is named."""
-    return _EXPLICIT if _is_vr(bytes(view[start + 4 : start + 6])) else _IMPLICIT
+    return EXPLICIT_LITTLE_ENDIAN if _is_vr(bytes(view[start + 4 : start + 6])) else IMPLICIT
 
 
 def _is_vr(letters: bytes) -> bool:
@@ -129,26 +133,36 @@ class _Walker:
         """Tag, value representation, length, and where the value starts."""
         self.count += 1
         if self.count > self.limits.elements:
-            raise ImageError(f"it has more than {self.limits.elements:,} elements, the limit for a radiograph")
+            raise ImageError(
+                f"it has more than {self.limits.elements:,} elements, the limit for a radiograph"
+            )
         if position + 8 > end:
-            raise _Malformed("the DICOM file ends early: it is truncated")
+            raise _MalformedError("the DICOM file ends early: it is truncated")
         group, number = self.tag.unpack_from(self.view, position)
         letters = bytes(self.view[position + 4 : position + 6])
-        # some writers switch to implicit VR inside sequences, and what stands in UN is implicit by the standard
+        # some writers switch to implicit VR inside sequences, and what is in UN is implicit by the standard
         if not self.explicit or group == 0xFFFE or not _is_vr(letters):
             letters, (length,), value = b"", self.long.unpack_from(self.view, position + 4), position + 8
         elif letters not in _LONG_VRS:
             (length,), value = self.short.unpack_from(self.view, position + 6), position + 8
         elif position + 12 > end:
-            raise _Malformed("the DICOM file ends early: it is truncated")
+            raise _MalformedError("the DICOM file ends early: it is truncated")
         else:
             (length,), value = self.long.unpack_from(self.view, position + 8), position + 12
         if length != _UNDEFINED and value + length > end:
-            raise _Malformed("the DICOM file ends early, or an element's length is wrong")
+            raise _MalformedError("the DICOM file ends early, or an element's length is wrong")
         return group << 16 | number, letters.decode("ascii"), length, value
 
     def _after(
-        self, tag: int, vr: str, length: int, position: int, end: int, *, depth: int, keep: dict[int, Element] | None
+        self,
+        tag: int,
+        vr: str,
+        length: int,
+        position: int,
+        end: int,
+        *,
+        depth: int,
+        keep: dict[int, Element] | None,
     ) -> int:
         """Steps over a value, through its nested items where it has any; the position after it."""
         if length == _UNDEFINED:
@@ -158,10 +172,9 @@ class _Walker:
         after = position + length
         holds_items = bytes(self.view[position : min(position + 4, after)]) == self.item
         if vr == "SQ" or (vr in ("", "UN") and holds_items):
-            try:
+            # a maker's own encoding may not parse; its length says where it ends
+            with contextlib.suppress(_MalformedError):
                 self._sequence(position, after, depth, keep, closed=True)
-            except _Malformed:
-                pass  # a maker's own encoding; its length says where it ends
         return after
 
     def _sequence(
@@ -175,7 +188,7 @@ class _Walker:
             if tag == _SEQUENCE_END:
                 return position
             if tag != _ITEM:
-                raise _Malformed("a DICOM sequence is damaged: an item is missing")
+                raise _MalformedError("a DICOM sequence is damaged: an item is missing")
             item_end = end if length == _UNDEFINED else position + length
             position = self._nested(position, item_end, depth, keep, closed=length != _UNDEFINED)
             keep = None

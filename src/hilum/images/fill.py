@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import ImageError, StorageError
-from hilum.images.progress import Progress
 from hilum.images.shrink import Aspect, Film, Reading, Unreadable, read_in_order
+from hilum.progress import Progress
 
 FORMAT = 1
 """Raised whenever the same files would give other pixels, so that old stores are not met."""
@@ -57,7 +57,11 @@ def fill(plan: Plan, *, exclude_unreadable: bool, workers: int | None, quiet: bo
     built = _resume(plan)
     done, total = len(built.films) + len(built.failed), len(plan.images)
     try:
-        with Progress(total, done, quiet=quiet) as progress, (plan.path / "pixels.u8").open("ab") as pixels:
+        stream = io.StringIO() if quiet else None
+        with (
+            Progress("Decoding radiographs", total, done=done, stream=stream) as progress,
+            (plan.path / "pixels.u8").open("ab") as pixels,
+        ):
             pixels.truncate(built.bytes)
             chunks = read_in_order(
                 plan.images[done:], plan.size, aspect=plan.aspect, chunk=plan.chunk, workers=workers

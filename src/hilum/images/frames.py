@@ -8,14 +8,12 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from hilum.errors import HilumError, ImageError
 from hilum.images.declared import Declared, declared_j2k, declared_jpeg
+from hilum.images.grey import Levels
 from hilum.images.limits import Limits
 from hilum.images.lossless_jpeg import decode_lossless_jpeg
-
-Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _DICOM = "1.2.840.10008.1.2."
 RLE = _DICOM + "5"
@@ -27,8 +25,10 @@ SUPPORTED = _JPEG | _JPEG_LOSSLESS | _JPEG_LS | _JPEG_2000 | {RLE}
 _BASELINE, _EXTENDED, _PROGRESSIVE, _LOSSLESS, _LS = 0xC0, 0xC1, 0xC2, 0xC3, 0xF7
 
 
-def decode_frame(frame: bytes, syntax: str, shape: tuple[int, int], *, allocated: int, limits: Limits) -> Samples:
-    """Samples as unsigned integers; of signed ones the two's complement bits.
+def decode_frame(
+    frame: bytes, syntax: str, shape: tuple[int, int], *, allocated: int, limits: Limits
+) -> Levels:
+    """Levels as unsigned integers; of signed ones the two's complement bits.
 
     Raises:
         DependencyError: the syntax needs a decoder that is an extra.
@@ -47,7 +47,9 @@ def decode_frame(frame: bytes, syntax: str, shape: tuple[int, int], *, allocated
     if not 2 <= declared.bits <= 16:
         raise ImageError(f"its compressed image has {declared.bits} bits per sample; expected at most 16")
     if declared.scans > limits.scans:
-        raise ImageError(f"its JPEG makes {declared.scans} passes over the image; the limit is {limits.scans}")
+        raise ImageError(
+            f"its JPEG makes {declared.scans} passes over the image; the limit is {limits.scans}"
+        )
     if syntax in _JPEG_2000:
         return _guarded("JPEG 2000", lambda: _j2k(frame))
     # the frame's own marker decides: files whose transfer syntax names another JPEG process occur
@@ -59,7 +61,7 @@ def decode_frame(frame: bytes, syntax: str, shape: tuple[int, int], *, allocated
     return _guarded("JPEG", lambda: _jpeg(frame, declared))
 
 
-def _guarded(name: str, decode: Callable[[], Samples]) -> Samples:
+def _guarded(name: str, decode: Callable[[], Levels]) -> Levels:
     """Any failure of a foreign decoder as an ImageError, without its text, which may quote the file."""
     try:
         return decode()
@@ -75,38 +77,45 @@ def _guarded(name: str, decode: Callable[[], Samples]) -> Samples:
     raise ImageError(f"its {name} pixels are damaged: they cannot be decoded ({kind})")
 
 
-def _samples(decoded: bytes | bytearray, shape: tuple[int, int], bits: int) -> Samples:
-    dtype = np.dtype(np.uint8 if bits <= 8 else "<u2")
-    return np.frombuffer(decoded, dtype).reshape(shape)
+def _samples(decoded: bytes | bytearray, shape: tuple[int, int], bits: int) -> Levels:
+    if bits <= 8:
+        return np.frombuffer(decoded, np.uint8).reshape(shape)
+    return np.frombuffer(decoded, "<u2").astype(np.uint16, copy=False).reshape(shape)
 
 
-def _rle(frame: bytes, shape: tuple[int, int], allocated: int) -> Samples:
-    from rle.rle import decode_frame as decode
+def _rle(frame: bytes, shape: tuple[int, int], allocated: int) -> Levels:
+    from rle.utils import decode_pixel_data
 
-    return _samples(decode(frame, shape[0] * shape[1], allocated, "<"), shape, allocated)
+    rows, columns = shape
+    decoded = decode_pixel_data(
+        frame, version=2, rows=rows, columns=columns, bits_allocated=allocated, byteorder="<"
+    )
+    return _samples(bytes(decoded), shape, allocated)
 
 
-def _jpeg(frame: bytes, declared: Declared) -> Samples:
+def _jpeg(frame: bytes, declared: Declared) -> Levels:
     if declared.bits != 8:
         raise ImageError(
-            f"it is compressed as a lossy JPEG of {declared.bits} bits, which no permissively licensed decoder "
-            "reads; convert it to another transfer syntax first (dcmconv of DCMTK does)"
+            f"it is compressed as a lossy JPEG of {declared.bits} bits, which no permissively licensed "
+            "decoder reads; convert it to another transfer syntax first (dcmconv of DCMTK does)"
         )
-    decoded = cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    decoded = cv2.imdecode(
+        np.frombuffer(frame, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    )
     if decoded is None:
         raise ImageError("its JPEG pixels are damaged: they cannot be decoded")
     return np.asarray(decoded, np.uint8)
 
 
-def _jpeg_ls(frame: bytes, declared: Declared) -> Samples:
-    import jpeg_ls
+def _jpeg_ls(frame: bytes, declared: Declared) -> Levels:
+    import jpeg_ls  # type: ignore[import-untyped]
 
     decoded, _ = jpeg_ls.decode_buffer(frame)
     return _samples(decoded, (declared.height, declared.width), declared.bits)
 
 
-def _j2k(frame: bytes) -> Samples:
-    import openjpeg
+def _j2k(frame: bytes) -> Levels:
+    from openjpeg.utils import decode
 
-    decoded = openjpeg.decode(frame)
-    return decoded.view(np.uint8 if decoded.dtype.itemsize == 1 else np.uint16)
+    decoded = decode(frame)
+    return decoded.view(np.uint8) if decoded.dtype.itemsize == 1 else decoded.view(np.uint16)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from hilum.errors import ImageError
 
-Levels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-_BLOCK = 1 << 20
+Levels = npt.NDArray[np.uint8 | np.uint16]
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Lut:
     def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The entry of each value."""
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        return self.entries[index].astype(np.float64)
+        return np.asarray(self.entries[index], np.float64)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Window:
         """0 (black) to 1 (white), PS3.3 C.11.2.1.2 and C.11.2.1.3."""
         if self.function == "SIGMOID":
             exponent = np.clip(-4 * (values - self.centre) / self.width, -700, 700)
-            return 1 / (1 + np.exp(exponent))
+            return np.asarray(1 / (1 + np.exp(exponent)))
         if self.function == "LINEAR_EXACT":
             return np.clip((values - self.centre) / self.width + 0.5, 0, 1)
         if self.width == 1:
@@ -53,9 +53,8 @@ class Window:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the function is defined for these numbers."""
-        least = 1.0 if self.function == "LINEAR" else np.finfo(np.float64).tiny
-        return bool(np.isfinite(self.centre) and np.isfinite(self.width) and self.width >= least)
+        """Whether the function is defined for this width."""
+        return self.width >= (1 if self.function == "LINEAR" else 1e-6)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class GreyScale:
         return (values >= low) & (values <= high)
 
 
-def grey_levels(patterns: npt.NDArray[np.unsignedinteger], scale: GreyScale) -> Levels:
+def grey_levels(patterns: Levels, scale: GreyScale) -> Levels:
     """Grey levels over the full range of uint8 (at most 8 stored bits) or uint16; padding is black.
 
     Where the file says neither table nor window, deeper films show the 0.5th to the 99.5th percentile of the
@@ -100,10 +99,26 @@ def grey_levels(patterns: npt.NDArray[np.unsignedinteger], scale: GreyScale) -> 
     padding = scale.is_padding()
     voi = scale.voi
     if voi is None and scale.bits > 8:
-        return _look_up(patterns, _table(scale, _percentiles(patterns, scale, padding), padding))
-    levels = _look_up(patterns, _table(scale, voi, padding))
+        return look_up(patterns, _table(scale, _percentiles(patterns, scale, padding), padding))
+    levels = look_up(patterns, _table(scale, voi, padding))
     if isinstance(voi, Window) and _is_flat(levels, patterns, padding):
         return grey_levels(patterns, replace(scale, voi=None))
+    return levels
+
+
+def look_up(patterns: Levels, table: Levels) -> Levels:
+    """The table's level of each pixel, none of which may lie outside the table.
+
+    In blocks, for numpy widens an index to eight bytes, which for a whole film is 100 MB and more; and with
+    `mode="clip"`, for with its default numpy buffers `out` (measured: 6 times slower).
+    """
+    if patterns.dtype == table.dtype and np.array_equal(table, np.arange(len(table))):
+        return patterns.copy()
+    levels = np.empty(patterns.shape, table.dtype)
+    source, target = patterns.reshape(-1), levels.reshape(-1)
+    for start in range(0, source.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        np.take(table, source[block], out=target[block], mode="clip")
     return levels
 
 
@@ -115,9 +130,7 @@ def _values(scale: GreyScale) -> npt.NDArray[np.float64]:
     return stored * scale.slope + scale.intercept
 
 
-def _table(
-    scale: GreyScale, voi: Lut | Window | None, padding: npt.NDArray[np.bool_]
-) -> Levels:
+def _table(scale: GreyScale, voi: Lut | Window | None, padding: npt.NDArray[np.bool_]) -> Levels:
     values = _values(scale)
     if voi is None:
         shown = (values - values.min()) / max(float(np.ptp(values)), 1e-300)
@@ -129,25 +142,12 @@ def _table(
     if scale.invert:
         shown = 1 - shown
     shown[padding] = 0
-    if not np.isfinite(shown).all():
-        raise ImageError("its rescaling or window gives values that are not finite")
     dtype = np.uint8 if scale.bits <= 8 else np.uint16
-    return np.rint(shown * np.iinfo(dtype).max).astype(dtype)
+    return np.asarray(np.rint(shown * np.iinfo(dtype).max), dtype)
 
 
-def _look_up(patterns: npt.NDArray[np.unsignedinteger], table: Levels) -> Levels:
-    """Per pixel, in blocks: numpy widens an index to eight bytes, which for a whole film is 100 MB and more."""
-    levels = np.empty(patterns.shape, table.dtype)
-    source, target = patterns.reshape(-1), levels.reshape(-1)
-    for start in range(0, source.size, _BLOCK):
-        target[start : start + _BLOCK] = table[source[start : start + _BLOCK]]
-    return levels
-
-
-def _percentiles(
-    patterns: npt.NDArray[np.unsignedinteger], scale: GreyScale, padding: npt.NDArray[np.bool_]
-) -> Window:
-    """A window from the 0.5th to the 99.5th percentile (the least value that so many pixels do not exceed)."""
+def _percentiles(patterns: Levels, scale: GreyScale, padding: npt.NDArray[np.bool_]) -> Window:
+    """A window between the least values that 0.5 % and 99.5 % of the pixels do not exceed."""
     counts = np.zeros(1 << scale.bits, np.int64)
     flat = patterns.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
@@ -159,14 +159,10 @@ def _percentiles(
     if reached[-1] == 0:
         raise ImageError("every pixel is marked as padding: there is no film in it")
     low, high = (values[order[np.searchsorted(reached, reached[-1] * q)]] for q in (0.005, 0.995))
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ImageError("its rescaling gives values that are not finite")
     return Window(float(low + high) / 2, max(float(high - low), 1e-9), "LINEAR_EXACT")
 
 
-def _is_flat(
-    levels: Levels, patterns: npt.NDArray[np.unsignedinteger], padding: npt.NDArray[np.bool_]
-) -> bool:
+def _is_flat(levels: Levels, patterns: Levels, padding: npt.NDArray[np.bool_]) -> bool:
     """Whether a film that has contrast lost all of it."""
     if padding.any():
         inside = ~padding[patterns]

@@ -74,7 +74,7 @@ def require_size(height: int, width: int, limits: Limits) -> None:
         raise ImageError(_over(f"it declares {height} x {width} =", height * width, limits.pixels, "pixels"))
     if min(height, width) < limits.shorter_side:
         raise ImageError(
-            f"it is {height} x {width} pixels; the shorter side of a radiograph has {limits.shorter_side} or more"
+            f"it is {height} x {width} pixels; a radiograph's shorter side has {limits.shorter_side} or more"
         )
 
 

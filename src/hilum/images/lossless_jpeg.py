@@ -1,4 +1,4 @@
-"""JPEG lossless: the one syntax without a permissively licensed decoder that can be trusted in this process."""
+"""JPEG lossless, whose only permissively licensed decoder is not to be trusted inside this process."""
 
 import importlib.util
 import math
@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from hilum.errors import DependencyError, ImageError
-from hilum.images import gdcm_child
 from hilum.images.declared import Declared
 from hilum.images.limits import Limits
+
+_SCRIPT = Path(__file__).with_name("gdcm_child.py")
 
 
 def decode_lossless_jpeg(frame: bytes, syntax: str, declared: Declared, limits: Limits) -> bytes:
@@ -22,7 +23,8 @@ def decode_lossless_jpeg(frame: bytes, syntax: str, declared: Declared, limits: 
     package = importlib.util.find_spec("gdcm")
     if package is None or package.origin is None:
         raise DependencyError(
-            "it is compressed as JPEG lossless, which needs the optional decoder GDCM: pip install hilum[jpeg-lossless]"
+            "it is compressed as JPEG lossless, which needs an optional decoder: "
+            "pip install hilum[jpeg-lossless]"
         )
     folder = Path(package.origin).parent
     # a package's folder, or the module's own
@@ -30,17 +32,18 @@ def decode_lossless_jpeg(frame: bytes, syntax: str, declared: Declared, limits: 
     allocated = 8 if declared.bits <= 8 else 16
     numbers = (declared.height, declared.width, allocated, declared.bits)
     ceilings = (limits.child_bytes, math.ceil(limits.seconds))
-    script = str(Path(gdcm_child.__file__))
     try:
         child = subprocess.run(
-            [sys.executable, "-I", script, str(folder), syntax, *map(str, numbers + ceilings)],
+            [sys.executable, "-I", str(_SCRIPT), str(folder), syntax, *map(str, numbers + ceilings)],
             input=frame,
             capture_output=True,
             timeout=limits.seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ImageError(f"its JPEG lossless pixels took longer than {limits.seconds:g} s to decode") from None
+        raise ImageError(
+            f"its JPEG lossless pixels took longer than {limits.seconds:g} s to decode"
+        ) from None
     if child.returncode < 0:
         raise ImageError(f"its JPEG lossless pixels made the decoder crash (signal {-child.returncode})")
     expected = declared.height * declared.width * allocated // 8

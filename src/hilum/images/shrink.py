@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,11 +99,27 @@ def read_in_order(
             done += len(some)
 
 
+@contextmanager
+def forkable() -> Iterator[None]:
+    """Processes forked in this block use cv2 on one thread each.
+
+    Set here and not in the process: cv2 would wait there for threads that exist only in its parent.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def _read_parallel(
     images: Sequence[str], size: int, aspect: Aspect, chunk: int, workers: int
 ) -> Iterator[list[Reading]]:
     group = max(1, min(8, chunk // (2 * workers)))
-    pool = _pool(workers)
+    with forkable():
+        pool = _pool(workers)
+        pool.submit(int)  # the first task starts all processes
     ahead: deque[list[Future[list[Reading]]]] = deque()
     try:
         for start in range(0, len(images), chunk):
@@ -120,7 +137,9 @@ def _read_parallel(
 def _read_apart(image: str, size: int, aspect: Aspect) -> Reading:
     with _pool(1) as pool:
         try:
-            return pool.submit(_read_some, [image], size, aspect).result()[0]
+            with forkable():
+                future = pool.submit(_read_some, [image], size, aspect)
+            return future.result()[0]
         except BrokenProcessPool:
             return Unreadable(
                 image, f"{image}: the process that decoded it died; the file is damaged or far too large"
@@ -151,7 +170,6 @@ def _start() -> None:
     """Makes a process that ends with its parent, even when that is killed, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -80,7 +80,7 @@ class MoCo(Task):
         return {
             "loss": loss,
             "positive_similarity": (query * key).sum(1).mean().detach(),
-            "negative_similarity": (query.mean(0) @ negatives.mean(0)).detach(),
+            "negative_similarity": (query.mean(0) * negatives.mean(0)).sum().detach(),
         }
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ The masking of unknown labels follows Cohen et al. 2020, https://arxiv.org/abs/2
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from hilum.data.loader import Batch
 from hilum.losses import masked_bce, masked_cross_entropy
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.train.parallel import mean_over_processes
 from hilum.train.task import Task
 
 
@@ -40,7 +41,7 @@ class Supervised(Task):
         if freeze:
             encoder.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Supervised":
         """Training mode, but for a frozen encoder."""
         super().train(mode)
         if self.freeze:
@@ -56,4 +57,6 @@ class Supervised(Task):
         else:
             logits = self.model(batch.views[0])
         loss = masked_cross_entropy if self.model.exclusive else masked_bce
-        return {"loss": loss(logits, batch.labels)}
+        known = (~batch.labels.isnan()).sum().float()
+        # Processes that know more labels weigh more, so that together they take the mean over all known labels.
+        return {"loss": loss(logits, batch.labels) * known / mean_over_processes(known).clamp(min=1)}

@@ -1,6 +1,8 @@
 """A radiograph in, features out: what pretraining makes and transfer keeps."""
 
+import copy
 from collections.abc import Mapping
+from typing import Any
 
 import timm
 import torch
@@ -60,7 +62,7 @@ class Encoder(nn.Module):
         """One map per stride, fine to coarse; the last is what `pool` takes."""
         if not hasattr(self.net, "forward_intermediates"):
             return [self.last_map(images)]
-        last, maps = self.net.forward_intermediates(images)
+        last, maps = self.net.forward_intermediates(images)  # type: ignore[operator]
         return [*maps[:-1], self._spatial(last, images)]
 
     def last_map(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B D h w"]:
@@ -81,7 +83,7 @@ class Encoder(nn.Module):
             return features if features.shape[1] == self.num_features else features.permute(0, 3, 1, 2)
         height, width = images.shape[2] // self.strides[-1], images.shape[3] // self.strides[-1]
         patches = features[:, features.shape[1] - height * width :]  # class and register tokens come first
-        return patches.transpose(1, 2).unflatten(2, (height, width))
+        return patches.transpose(1, 2).reshape(len(images), -1, height, width)
 
 
 def sum_stem(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -110,7 +112,7 @@ def _timm(arch: str, spec: InputSpec, *, pretrained: bool) -> nn.Module:
             f"arch {arch!r} is no timm model{did_you_mean(arch, known)} (timm.list_models() names them all)"
         )
     config = timm.get_pretrained_cfg(arch)
-    size = {"img_size": spec.side} if config is not None and config.fixed_input_size else {}
+    size: dict[str, Any] = {"img_size": spec.side} if config is not None and config.fixed_input_size else {}
     try:
         net: nn.Module = timm.create_model(arch, in_chans=1, num_classes=0, pretrained=pretrained, **size)
     except (OSError, RuntimeError) as error:
@@ -155,15 +157,9 @@ class _Features(nn.Module):
         self.features = features
         for name, layer in features.named_modules():
             if isinstance(layer, nn.Conv2d):
-                grey = nn.Conv2d(
-                    1,
-                    layer.out_channels,
-                    layer.kernel_size,
-                    layer.stride,
-                    layer.padding,
-                    bias=layer.bias is not None,
-                )  # type: ignore[arg-type]
-                grey.load_state_dict(sum_stem(layer.state_dict(), grey.state_dict()))
+                grey = copy.deepcopy(layer)
+                grey.in_channels = 1
+                grey.weight = nn.Parameter(layer.weight.detach().sum(1, keepdim=True))
                 parent, _, child = name.rpartition(".")
                 setattr(features.get_submodule(parent), child, grey)
                 return

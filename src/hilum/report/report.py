@@ -21,7 +21,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Threshold:
-    """The probability from which a finding is called present; None where it could not be chosen (`note` says why)."""
+    """The probability from which a finding is called present; None where none could be chosen (`note`)."""
 
     finding: str
     value: float | None
@@ -53,7 +53,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class WrongFilm:
-    """A radiograph that the model is confidently wrong about; `probability` is that of `finding`."""
+    """A radiograph that the model is confidently wrong about.
+
+    `probability` is that of `finding`, or of the decision where findings exclude each other.
+    """
 
     image: str
     patient: str
@@ -78,7 +81,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Floor:
-    """A number to beat: the AUROC of the same recipe without what is being claimed (random weights, chance)."""
+    """A number to beat: the AUROC of the same recipe without what is claimed (random weights, chance)."""
 
     name: str
     value: float

@@ -1,12 +1,13 @@
 """Several processes as one: started by torchrun, equal to a single process at the same global batch."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,7 +39,17 @@ def gather(local: Tensor) -> Tensor:
     """The rows of all processes, in the order of their ranks; the gradient flows back to whose rows they were."""
     if world() == 1:
         return local
-    return torch.cat(collective.all_gather(local.contiguous()))
+    everyone: Tensor = _Gather.apply(local)  # type: ignore[no-untyped-call]
+    return everyone
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of one number over all processes; no gradient passes."""
+    if world() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world()
 
 
 def places(size: int, device: torch.device) -> Tensor:
@@ -53,15 +64,17 @@ def synchronised(task: nn.Module) -> nn.Module:
     _share_statistics(task)
     on_gpu = next(task.parameters()).is_cuda
     # Buffers agree without being broadcast: statistics are shared, and queues are filled with gathered keys.
-    return DistributedDataParallel(
-        task, device_ids=[torch.cuda.current_device()] if on_gpu else None, broadcast_buffers=False
-    )
+    # torch 2.13 renamed the option and warns about the old name.
+    options = inspect.signature(DistributedDataParallel).parameters
+    without = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"
+    devices = [torch.cuda.current_device()] if on_gpu else None
+    return DistributedDataParallel(task, device_ids=devices, **{without: False})
 
 
 def _share_statistics(module: nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            child.forward = _SharedNorm(child)  # type: ignore[method-assign]
+            child.forward = _SharedNorm(child)  # type: ignore[method-assign, assignment]
 
 
 class _SharedNorm:
@@ -78,17 +91,54 @@ class _SharedNorm:
         over = [0, 2, 3][: x.ndim - 1]
         shape = [1, -1, 1, 1][: x.ndim]
         count = x.numel() // x.shape[1] * world()
-        wide = x.float()
-        mean = collective.all_reduce(wide.sum(over)) / count
-        variance = collective.all_reduce(wide.sub(mean.view(shape)).square().sum(over)) / count
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = _Sum.apply(wide.sum(over)) / count
+        variance = _Sum.apply(wide.sub(mean.view(shape)).square().sum(over)) / count
         if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
             with torch.no_grad():
                 momentum = 0.1 if norm.momentum is None else norm.momentum
-                norm.running_mean.lerp_(mean.detach(), momentum)
-                norm.running_var.lerp_(variance.detach() * count / (count - 1), momentum)
+                norm.running_mean.lerp_(mean.detach().to(norm.running_mean.dtype), momentum)
+                unbiased = variance.detach() * count / (count - 1)
+                norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
                 if norm.num_batches_tracked is not None:
                     norm.num_batches_tracked.add_(1)
-        out = (wide - mean.view(shape)) * (variance.view(shape) + norm.eps).rsqrt()
+        out: Tensor = (wide - mean.view(shape)) * (variance.view(shape) + norm.eps).rsqrt()
         if norm.affine:
             out = out * norm.weight.view(shape) + norm.bias.view(shape)
         return out.to(x.dtype)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; each row's gradient is what all processes together ask of it."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        """Concatenates by rank."""
+        parts = [torch.empty_like(local) for _ in range(world())]
+        dist.all_gather(parts, local.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        """Adds up over processes, and takes this one's rows."""
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(world())[rank()]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes, of values and of gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        """Adds up values."""
+        total = local.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        """Adds up gradients."""
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total

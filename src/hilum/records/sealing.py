@@ -1,0 +1,42 @@
+"""A file's hash beside it, as `sha256sum -c` understands it: what was split once stays as it was."""
+
+import hashlib
+from pathlib import Path
+
+from hilum.errors import RecordsError
+from hilum.records.writing import write_text
+
+
+def seal(path: Path) -> str:
+    """Writes `<path>.sha256`, and returns the hash of the file."""
+    digest = _sha256(path)
+    write_text(f"{digest}  {path.name}\n", seal_of(path))
+    return digest
+
+
+def check_seal(path: Path) -> None:
+    """Lets a file pass that has no seal, or is as it was sealed.
+
+    Raises:
+        RecordsError: the file was changed after it was sealed.
+    """
+    if not seal_of(path).is_file():
+        return
+    expected = seal_of(path).read_text(encoding="utf-8", errors="replace").partition(" ")[0].strip()
+    found = _sha256(path)
+    if found != expected:
+        raise RecordsError(
+            f"{path}: the file was changed after it was written "
+            f"(SHA-256 {found[:12]}..., expected {expected[:12]}...); restore it, or delete "
+            f"{seal_of(path).name} if the change was meant"
+        )
+
+
+def seal_of(path: Path) -> Path:
+    """Where the hash of a file is kept."""
+    return path.with_name(path.name + ".sha256")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,43 @@
+"""Settings, environment and hashes as tables for people, without the folders of anybody's disk."""
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import JsonValue
+
+from hilum.report.words import without_folders
+
+Table = tuple[str, list[tuple[str, str]]]
+
+
+def tables(provenance: Mapping[str, JsonValue]) -> list[Table]:
+    """One table per group of the mapping, what stands alone first; nested names are joined with dots."""
+    alone = [(_words(key), _text(value)) for key, value in provenance.items() if not isinstance(value, dict)]
+    groups = [
+        (_words(key).capitalize(), list(_flat(value)))
+        for key, value in provenance.items()
+        if isinstance(value, dict)
+    ]
+    return [table for table in (("Evaluation", alone), *groups) if table[1]]
+
+
+def _flat(group: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in group.items():
+        name = f"{prefix}{without_folders(key)}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, _text(value)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _text(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return without_folders(str(value))

@@ -1,0 +1,276 @@
+import json
+
+import numpy as np
+import pytest
+from samples import predicted, sample, table
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
+
+from hilum.errors import MissingError, RecordsError
+from hilum.records.predictions import Predictions
+from hilum.records.table import Records
+from hilum.report.evaluate import Floor, Report, evaluate
+
+FAST = {"replicates": 50}
+
+
+def flipped(records: Records, split: str) -> Records:
+    changed = records.table.copy()
+    rows = changed["split"] == split
+    for finding in records.findings:
+        changed.loc[rows, finding] = 1 - changed.loc[rows, finding]
+    return Records(changed, records.findings)
+
+
+def test_report_json_round_trip(tmp_path):
+    records, predictions = sample()
+    report = evaluate(
+        predictions,
+        records,
+        **FAST,
+        floors=[Floor("random weights", 0.6)],
+        notes=["a note"],
+        provenance={"config": {"seed": 0, "path": tmp_path}, "sha256": "0" * 64},
+    )
+    report.write(tmp_path / "report.json")
+    assert Report.read(tmp_path / "report.json") == report
+
+
+def test_every_number_in_report_json_has_its_interval_and_counts():
+    records, predictions = sample()
+    content = json.loads(evaluate(predictions, records, **FAST).to_json())
+    assert content["schema"] == "hilum.report/1"
+    assert len(content["estimates"]) == 5 * 3
+    for estimate in content["estimates"]:
+        assert {"value", "low", "high", "images", "patients", "positives", "note"} <= set(estimate)
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+
+
+def test_another_schema_is_refused(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text('{"schema": "hilum.report/99"}')
+    with pytest.raises(RecordsError, match="hilum.report/99"):
+        Report.read(path)
+    path.write_text('{"schema": "hilum.report/1"}')
+    with pytest.raises(RecordsError, match="findings"):
+        Report.read(path)
+    with pytest.raises(MissingError):
+        Report.read(tmp_path / "absent.json")
+
+
+def test_ranking_metrics_are_those_of_scikit_learn_on_the_test_split():
+    records, predictions = sample()
+    report = evaluate(predictions, records, **FAST)
+    test = (records.table["split"] == "test").to_numpy()
+    for i, finding in enumerate(records.findings):
+        truth, score = records.labels[test, i], predictions.scores[test, i]
+        auroc, precision = report.estimate("auroc", finding), report.estimate("average_precision", finding)
+        assert auroc.value == pytest.approx(roc_auc_score(truth, score))
+        assert precision.value == pytest.approx(average_precision_score(truth, score))
+        assert (auroc.images, auroc.positives) == (test.sum(), truth.sum())
+    assert report.images == test.sum()
+    assert report.patients == 20
+
+
+def test_thresholds_never_see_the_test_split():
+    records, predictions = sample()
+    before = evaluate(predictions, records, **FAST).thresholds
+    assert all(t.value is not None for t in before)
+    assert evaluate(predictions, flipped(records, "test"), **FAST).thresholds == before
+    assert evaluate(predictions, flipped(records, "val"), **FAST).thresholds != before
+
+
+def test_the_threshold_maximises_sensitivity_and_specificity_on_validation():
+    records, predictions = sample()
+    held = (records.table["split"] == "val").to_numpy()
+    for i, threshold in enumerate(evaluate(predictions, records, **FAST).thresholds):
+        truth, score = records.labels[held, i], predictions.scores[held, i]
+        chosen = score >= threshold.value
+        false, true, _ = roc_curve(truth, score)
+        reached = chosen[truth == 1].mean() + (~chosen)[truth == 0].mean() - 1
+        assert reached == pytest.approx((true - false).max())
+
+
+def test_decisions_and_their_counts_agree():
+    records, predictions = sample()
+    report = evaluate(predictions, records, **FAST)
+    test = (records.table["split"] == "test").to_numpy()
+    for i, (cut, counts) in enumerate(zip(report.thresholds, report.confusion, strict=True)):
+        truth = records.labels[test, i]
+        expected = confusion_matrix(truth, predictions.scores[test, i] >= cut.value)
+        np.testing.assert_array_equal(np.array(counts.counts), expected)
+        (tn, fp), (fn, tp) = expected
+        at = {m: report.estimate(m, counts.finding).value for m in ("sensitivity", "specificity", "accuracy")}
+        assert at["sensitivity"] == pytest.approx(tp / (tp + fn))
+        assert at["specificity"] == pytest.approx(tn / (tn + fp))
+        assert at["accuracy"] == pytest.approx((tp + tn) / test.sum())
+
+
+def test_without_a_validation_split_decisions_are_undefined_with_the_reason():
+    records, predictions = sample(splits=("train", "test"))
+    report = evaluate(predictions, records, **FAST)
+    for metric in ("accuracy", "sensitivity", "specificity"):
+        for finding in (*records.findings, "macro"):
+            estimate = report.estimate(metric, finding)
+            assert (estimate.value, estimate.low, estimate.high) == (None, None, None)
+            assert "no validation split" in estimate.note
+    assert report.estimate("auroc", "macro").value > 0.5
+    assert report.confusion == ()
+    assert report.worst == ()
+
+
+def test_without_any_split_all_rows_are_scored_and_it_says_unsplit():
+    records, predictions = sample(splits=("",))
+    report = evaluate(predictions, records, **FAST)
+    assert report.evaluated == "unsplit"
+    assert report.images == len(records)
+    assert "no test split" in report.notes[0]
+    assert all(t.value is None and "no test split" in t.note for t in report.thresholds)
+
+
+def test_a_finding_without_a_threshold_is_in_no_mean():
+    records, predictions = sample()
+    changed = records.table.copy()
+    changed.loc[changed["split"] == "val", "Edema"] = 0
+    report = evaluate(predictions, Records(changed, records.findings), **FAST)
+    assert report.estimate("accuracy", "Edema").value is None
+    macro = report.estimate("accuracy", "macro")
+    assert macro.value == report.estimate("accuracy", "Effusion").value
+    assert "Edema" in macro.note
+
+
+def test_an_undefined_finding_is_in_no_mean_and_gets_no_curve():
+    records, predictions = sample()
+    changed = records.table.copy()
+    changed.loc[changed["split"] == "test", "Edema"] = 0
+    report = evaluate(predictions, Records(changed, records.findings), **FAST)
+    undefined = report.estimate("auroc", "Edema")
+    assert (undefined.value, undefined.positives) == (None, 0)
+    assert undefined.note
+    assert report.estimate("auroc", "macro").value == report.estimate("auroc", "Effusion").value
+    assert {c.finding for c in report.curves} == {"Effusion"}
+
+
+def test_a_missing_prediction_is_refused_by_name():
+    records, predictions = sample()
+    rows = np.flatnonzero(predictions.table["split"] == "test")
+    lost = predictions.table["image"][rows[0]]
+    fewer = Predictions(predictions.table.drop(index=rows[0]).reset_index(drop=True), predictions.findings)
+    with pytest.raises(RecordsError, match=f"1 of the 60 .* have no prediction.*{lost}"):
+        evaluate(fewer, records, **FAST)
+    report = evaluate(fewer, records, **FAST, excluded={lost: "the file ends early"})
+    assert report.excluded == {lost: "the file ends early"}
+    assert report.images == 59
+
+
+def test_a_missing_prediction_outside_the_test_split_is_no_error_but_is_said():
+    records, predictions = sample()
+    first = np.flatnonzero(predictions.table["split"] == "val")[0]
+    fewer = Predictions(predictions.table.drop(index=first).reset_index(drop=True), predictions.findings)
+    assert "59 of the 60" in evaluate(fewer, records, **FAST).notes[0]
+
+
+def test_predictions_of_other_radiographs_are_refused():
+    records, predictions = sample()
+    changed = predictions.table.copy()
+    changed.loc[0, "image"] = "/elsewhere/x.png"
+    with pytest.raises(RecordsError, match="not in the records.*x.png"):
+        evaluate(Predictions(changed, predictions.findings), records, **FAST)
+
+
+def test_a_probability_that_is_not_finite_is_refused():
+    records, predictions = sample()
+    changed = predictions.table.copy()
+    changed.loc[3, "Edema"] = np.nan
+    with pytest.raises(RecordsError, match="not finite.*0003"):
+        evaluate(Predictions(changed, predictions.findings), records, **FAST)
+
+
+def test_the_order_of_rows_does_not_matter():
+    records, predictions = sample()
+    shuffled = Predictions(
+        predictions.table.sample(frac=1, random_state=0).reset_index(drop=True), predictions.findings
+    )
+    assert evaluate(shuffled, records, **FAST) == evaluate(predictions, records, **FAST)
+
+
+def test_findings_of_one_side_only_are_named():
+    records, predictions = sample(findings=("Edema", "Effusion", "Hernia"))
+    fewer = Predictions(predictions.table.drop(columns="Hernia"), ("Edema", "Effusion"))
+    report = evaluate(fewer, records, **FAST)
+    assert report.findings == ("Edema", "Effusion")
+    assert any("Hernia" in note for note in report.notes)
+    with pytest.raises(RecordsError, match="none is in both"):
+        evaluate(Predictions(fewer.table.rename(columns={"Edema": "a", "Effusion": "b"}), ("a", "b")), records)
+
+
+def test_the_worst_films_are_wrong_and_no_other_wrong_film_is_surer():
+    records, predictions = sample()
+    report = evaluate(predictions, records, **FAST)
+    cuts = {t.finding: t.value for t in report.thresholds}
+    joined = records.table.merge(predictions.table, on="image", suffixes=("", "_score"))
+    joined = joined[joined["split"] == "test"]
+    for finding in records.findings:
+        score = joined[f"{finding}_score"]
+        false = joined[(joined[finding] == 0) & (score >= cuts[finding])]
+        expected = false.sort_values(f"{finding}_score", ascending=False)["image"][:3].tolist()
+        shown = [w.image for w in report.worst if w.finding == finding and w.decision == "present"]
+        assert shown == expected
+        assert shown
+
+
+def test_exclusive_findings_are_decided_by_the_most_probable():
+    findings = ("normal", "viral", "bacterial")
+    records, predictions = sample(findings=findings, patients=90)
+    rng = np.random.default_rng(0)
+    choice = rng.integers(3, size=len(records))
+    score = np.eye(3)[choice] * 0.8 + rng.random((len(records), 3))
+    score /= score.sum(axis=1, keepdims=True)
+    base = records.table[["image", "patient", "split"]]
+    records, predictions = table(base, np.eye(3)[choice], findings), predicted(base, score, findings)
+    report = evaluate(predictions, records, exclusive=True, **FAST)
+    test = (base["split"] == "test").to_numpy()
+    expected = confusion_matrix(choice[test], score[test].argmax(axis=1))
+    np.testing.assert_array_equal(np.array(report.confusion[0].counts), expected)
+    accuracy = report.estimate("accuracy", "all")
+    assert accuracy.value == pytest.approx(expected.trace() / expected.sum())
+    assert accuracy.low < accuracy.value < accuracy.high
+    recall = np.diag(expected) / expected.sum(axis=1)
+    for i, finding in enumerate(findings):
+        assert report.estimate("sensitivity", finding).value == pytest.approx(recall[i])
+
+
+def test_several_findings_at_once_are_refused_where_they_exclude_each_other():
+    records, predictions = sample()
+    with pytest.raises(RecordsError, match="exactly one finding"):
+        evaluate(predictions, records, exclusive=True, **FAST)
+
+
+def test_counts_cover_every_split_and_finding():
+    records, predictions = sample()
+    report = evaluate(predictions, records, **FAST)
+    assert [c.split for c in report.counts] == ["train", "train", "val", "val", "test", "test"]
+    for count in report.counts:
+        part = records.where(count.split).table
+        assert count.positives == (part[count.finding] == 1).sum()
+        assert count.positives + count.negatives + count.unknown == count.images == len(part)
+        assert count.patients == 20
+
+
+def test_curves_are_those_of_scikit_learn_inside_their_bands():
+    records, predictions = sample(patients=150)
+    report = evaluate(predictions, records, **FAST)
+    test = (records.table["split"] == "test").to_numpy()
+    for curve in report.curves:
+        i = records.findings.index(curve.finding)
+        truth, score = records.labels[test, i], predictions.scores[test, i]
+        x, y, low, high = (np.array(a) for a in (curve.x, curve.y, curve.low, curve.high))
+        assert (low <= high).all()
+        if curve.kind == "roc":
+            false, true, _ = roc_curve(truth, score, drop_intermediate=False)
+            last = np.r_[np.flatnonzero(np.diff(false)), len(false) - 1]
+            np.testing.assert_allclose(y, np.interp(x, false[last], true[last]), atol=0.02)
+            area = np.trapezoid(y, x)
+            assert area == pytest.approx(report.estimate("auroc", curve.finding).value, abs=0.01)
+        else:
+            assert curve.chance == pytest.approx(truth.mean())
+            assert y.mean() == pytest.approx(average_precision_score(truth, score), abs=0.03)

@@ -1,0 +1,142 @@
+"""What every pretraining method promises; a new file in hilum/methods is tested by being there."""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hilum import find
+from hilum.commands.pretrain import settings_for, task_in
+from hilum.config import TrainConfig, settings_in
+from hilum.data.loader import Batch
+from hilum.run import Run
+from hilum.train.loop import fit
+from hilum.train.task import Task
+from tests import toys
+
+METHODS = find.names("hilum.methods")
+SMALL = {"queue_size": 40, "projector_sizes": [64, 64], "projection_dim": 32}
+
+
+def task_of(method: str, seed: int = 0) -> Task:
+    task_class = task_in(method)
+    settings = settings_in(find.path("hilum.methods", method))
+    arguments = settings.build({k: v for k, v in SMALL.items() if k in settings.model_fields}, method).model_dump()
+    if "labels" in task_class.needs:
+        arguments["findings"] = toys.FINDINGS
+    return task_class(toys.encoder(seed), **arguments)
+
+
+def batch_for(task: Task, step: int = 0, *, double: bool = False) -> Batch:
+    batch = toys.ToyLoader(num_views=task.num_views).batch(step).to("cpu", task.input)
+    return replace(batch, views=tuple(view.double() for view in batch.views)) if double else batch
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_documents_its_settings_and_cites_its_paper(method):
+    source = find.path("hilum.methods", method)
+    settings = settings_in(source)
+    assert "https://" in source.read_text().split('"""')[1]
+    assert settings.__doc__
+    assert all(field.description for field in settings_for(method).model_fields.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
+def test_the_loss_is_a_finite_scalar(method, bfloat16):
+    task = task_of(method)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        for step in range(4):  # a queue of 40 wraps around in the third step
+            task.before_step(0.0)
+            terms = task(batch_for(task, step))
+    assert all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
+    assert terms["loss"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_trainable_weight_of_the_model_gets_a_gradient(method):
+    task = task_of(method)
+    with torch.no_grad():
+        for weight in task.model.parameters():
+            if not weight.any():  # behind a head or a branch that starts at zero no gradient passes
+                weight += 0.5
+    task(batch_for(task))["loss"].backward()
+    without = [n for n, w in task.model.named_parameters() if w.requires_grad and (w.grad is None or not w.grad.any())]
+    assert without == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_twenty_steps_lower_the_loss(method, tmp_path):
+    task = task_of(method)
+    loader = toys.ToyLoader(num_views=task.num_views)
+    config = TrainConfig(steps=20, batch_size=16, lr=3e-3, warmup=0, log_every=1, precision="float32")
+    with Run.open(tmp_path / "run", config, {}) as run:
+        fit(task, loader, config, run)
+        losses = [row["loss"] for row in run.metrics()]
+    if method == "moco":
+        # The loss starts low, where the queue is random and easy, and first rises as it fills with keys.
+        losses = losses[4:]
+    assert sum(losses[-5:]) < sum(losses[:5])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_run_is_equal_to_the_bit(method, tmp_path):
+    weights = []
+    for interrupted in (False, True):
+        config = TrainConfig(steps=6, batch_size=16, ema=0.9, clip=1.0, log_every=1)
+        path = tmp_path / str(interrupted)
+        if interrupted:
+            task = task_of(method)
+            loader = toys.ToyLoader(num_views=task.num_views)
+            loader.batches = lambda first, last, loader=loader: (loader.batch(step) for step in range(first, 3))
+            with Run.open(path, config, {}) as run, pytest.raises(StopIteration):
+                # Saving after every step stands for a crash at any of them.
+                fit(task, loader, config.model_copy(update={"save_minutes": 0}), run)
+        task = task_of(method, seed=1 if interrupted else 0)  # what was initialised must not matter any more
+        with Run.open(path, config, {}) as run:
+            fit(task, toys.ToyLoader(num_views=task.num_views), config, run)
+            assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5, 6]
+        weights.append(task.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+TWO_PROCESSES = """
+import sys, torch
+from hilum.train.parallel import processes, rank, synchronised, world
+from tests.test_contracts import METHODS, batch_for, task_of
+torch.set_num_threads(1)
+with processes(torch.device("cpu")):
+    for method in METHODS:
+        task = task_of(method).double()
+        batch = batch_for(task, double=True).part(rank(), world())
+        forward = synchronised(task)
+        forward(batch)["loss"].backward()
+        if rank() == 0:
+            torch.save({n: w.grad for n, w in task.named_parameters() if w.grad is not None}, f"{sys.argv[1]}/{method}.pt")
+"""
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, str(tmp_path)], env=os.environ | there | {"RANK": str(rank)})
+        for rank in range(2)
+    ]
+    assert [process.wait(200) for process in ranks] == [0, 0]
+    for method in METHODS:
+        task = task_of(method).double()
+        batch = batch_for(task, double=True)
+        task(batch)["loss"].backward()
+        both = torch.load(tmp_path / f"{method}.pt", weights_only=True)
+        assert both
+        for name, gradient in both.items():
+            alone = dict(task.named_parameters())[name].grad
+            assert torch.allclose(gradient, alone, rtol=1e-4, atol=1e-6 * float(alone.abs().max())), (method, name)

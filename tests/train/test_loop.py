@@ -1,0 +1,158 @@
+import logging
+import signal
+
+import pytest
+import torch
+
+from hilum.config import TrainConfig
+from hilum.errors import ConfigError, Interrupted, NumericalError
+from hilum.methods.supervised import Supervised
+from hilum.run import Run
+from hilum.train.loop import choose_device, fit
+from hilum.train.optim import LARS, learning_rate, optimizer_for
+from tests import toys
+
+
+def supervised(seed=0):
+    return Supervised(toys.encoder(seed), findings=toys.FINDINGS, exclusive=False)
+
+
+def settings(**changes):
+    return TrainConfig(**{"steps": 6, "batch_size": 16, "precision": "float32", "log_every": 1, **changes})
+
+
+def train(path, config, validate=None, task=None):
+    task = task or supervised()
+    with Run.open(path, config, {}) as run:
+        fit(task, toys.ToyLoader(num_views=1), config, run, validate=validate)
+        return task, run.metrics()
+
+
+def test_validation_does_not_leave_the_model_in_evaluation_mode(tmp_path):
+    modes = []
+
+    class Watched(Supervised):
+        def forward(self, batch):
+            modes.append(self.model.encoder.training)
+            return super().forward(batch)
+
+    task = Watched(toys.encoder(), findings=toys.FINDINGS, exclusive=False)
+    train(tmp_path / "run", settings(), validate=lambda model: {"x": float(model.eval().training)}, task=task)
+    assert modes == [True] * 6
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):
+    # Without BatchNorm, whose statistics are those of a part.
+    from hilum.images.spec import InputSpec
+    from hilum.models.encoder import Encoder
+
+    weights = []
+    for accumulate in (1, 4):
+        torch.manual_seed(0)
+        task = Supervised(Encoder("test_vit", InputSpec(side=32)), findings=("a", "b"), exclusive=False)
+        loader = toys.ToyLoader(num_views=1)
+        loader.labels[:] = loader.labels > 0.5  # equal numbers of known labels in each part
+        config = settings(steps=1, accumulate=accumulate, optimizer="sgd", lr=0.1, warmup=0)
+        with Run.open(tmp_path / str(accumulate), config, {}) as run:
+            fit(task, loader, config, run)
+        weights.append(task.state_dict())
+    assert all(torch.allclose(weights[0][n], weights[1][n], atol=1e-6) for n in weights[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_cause(tmp_path):
+    task = supervised()
+    with torch.no_grad():
+        task.model.head.weight[0, 0] = float("nan")
+    with pytest.raises(NumericalError, match=r"loss became nan at step 0.*model.head.weight.*--precision float32"):
+        train(tmp_path / "run", settings(), task=task)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_being_asked_to_stop_saves_and_the_same_command_goes_on_to_the_bit(tmp_path, number, code):
+    whole, _ = train(tmp_path / "whole", settings())
+
+    class Asked(Supervised):
+        calls = 0
+
+        def forward(self, batch):
+            self.calls += 1
+            if self.calls == 3:
+                signal.raise_signal(number)
+            return super().forward(batch)
+
+    task = Asked(toys.encoder(), findings=toys.FINDINGS, exclusive=False)
+    with pytest.raises(Interrupted, match="stopped at step 3 of 6") as caught:
+        train(tmp_path / "cut", settings(), task=task)
+    assert caught.value.exit_code == code
+    resumed, rows = train(tmp_path / "cut", settings(), task=supervised(seed=5))
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(torch.equal(t, resumed.state_dict()[n]) for n, t in whole.state_dict().items())
+
+
+def test_the_best_epoch_is_kept_across_a_resume(tmp_path):
+    scores = iter([0.5, 0.9, 0.6])
+    snapshots = []
+
+    def validate(model):
+        snapshots.append({n: t.clone() for n, t in model.state_dict().items()})
+        return {"val_auroc": next(scores)}
+
+    task, _ = train(tmp_path / "run", settings(steps=9, monitor="val_auroc"), validate=validate)
+    assert all(torch.equal(t, snapshots[1][n]) for n, t in task.model.state_dict().items())
+    again, _ = train(tmp_path / "run", settings(steps=9, monitor="val_auroc"), task=supervised(seed=3))
+    assert all(torch.equal(t, snapshots[1][n]) for n, t in again.model.state_dict().items())
+
+
+def test_patience_ends_the_run(tmp_path):
+    scores = iter([0.9, 0.8, 0.7, 0.6])
+    config = settings(steps=30, monitor="val_auroc", patience=2)
+    _, rows = train(tmp_path / "run", config, validate=lambda model: {"val_auroc": next(scores)})
+    assert rows[-1]["step"] == 9  # three epochs of 48 images in batches of 16
+
+
+def test_a_monitored_metric_that_validation_does_not_give_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="validation gives val_auroc"):
+        train(tmp_path / "run", settings(monitor="accuracy"), validate=lambda model: {"val_auroc": 0.5})
+
+
+def test_another_number_of_threads_is_warned_of_on_resume(tmp_path, caplog, monkeypatch):
+    train(tmp_path / "run", settings())
+    standing = tmp_path / "run/checkpoints"
+    assert standing.is_dir()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    with caplog.at_level(logging.WARNING):
+        train(tmp_path / "run", settings())
+    assert "resuming on 99 threads" in caplog.text
+
+
+def test_the_learning_rate_warms_up_and_follows_its_schedule():
+    config = TrainConfig(lr=1.0, warmup=0.1)
+    assert [learning_rate(config, p) for p in (0, 0.05, 0.1, 0.55)] == pytest.approx([0, 0.5, 1, 0.5])
+    assert learning_rate(config, 1.0) == pytest.approx(0)
+    step = TrainConfig(lr=1.0, warmup=0, schedule="step")
+    assert [learning_rate(step, p) for p in (0, 0.59, 0.6, 0.8)] == pytest.approx([1, 1, 0.1, 0.01])
+    plateau = TrainConfig(lr=1.0, warmup=0, schedule="plateau", monitor="x")
+    assert learning_rate(plateau, 0.5, drops=2) == pytest.approx(0.01)
+
+
+def test_biases_and_normalisation_are_not_decayed():
+    groups = optimizer_for(supervised(), settings(weight_decay=0.1)).param_groups
+    assert {(g["weight_decay"], all(w.ndim > 1 for w in g["params"])) for g in groups} == {(0.1, True), (0.0, False)}
+
+
+def test_lars_is_algorithm_1_of_its_paper():
+    weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    optimizer = LARS([{"params": [weight], "weight_decay": 0.1}], lr=2.0, momentum=0.9, trust=0.001)
+    expected, velocity = weight.detach().clone(), torch.zeros(1, 2)
+    for gradient in (torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, -1.0]])):
+        weight.grad = gradient.clone()
+        optimizer.step()
+        update = gradient + 0.1 * expected
+        velocity = 0.9 * velocity + 0.001 * float(expected.norm() / update.norm()) * update
+        expected = expected - 2.0 * velocity
+        assert torch.allclose(weight, expected)
+
+
+def test_a_device_that_is_not_there_is_a_settings_error():
+    with pytest.raises(ConfigError, match="--device is 'quantum'"):
+        choose_device("quantum")
