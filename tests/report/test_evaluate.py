@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from samples import predicted, sample, table
+from tests.report.samples import predicted, sample, table
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
 from hilum.errors import MissingError, RecordsError
