@@ -67,8 +67,8 @@ def main() -> None:
     (small, few), (large, many) = grown[0], grown[-1]
     held, pixels = max(0.0, many - few), large - small
     lines += [
-        f"from {COUNTS[0]} to {COUNTS[-1]} films: {pixels:.0f} MB of pixels, {held:.1f} MB of anonymous memory",
-        f"ratio {pixels / max(held, 0.1):.0f} or more: an array of the same films in memory against the store",
+        f"from {COUNTS[0]} to {COUNTS[-1]} films: {pixels:.0f} MB of pixels, {held:.1f} MB anonymous memory",
+        f"ratio {pixels / max(held, 0.1):.0f} or more: the films as an array in memory against the store",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -65,7 +65,7 @@ def main() -> None:
         f"ratio {tv / same:.1f}: the same ranges, both with blur",
         f"ratio {bare / same_bare:.1f}: the same ranges, both without blur",
         f"ratio {bare / cxr:.1f}: hilum's cxr, blur and noise included, against torchvision without blur",
-        f"the store is decoded once: {1e3 * once:.1f} ms per film, {NUM * once / tv:.2f} of a torchvision epoch",
+        f"the store is made once: {1e3 * once:.1f} ms per film, {NUM * once / tv:.2f} of a torchvision epoch",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -26,7 +26,9 @@ SMALL = {"queue_size": 40, "projector_sizes": [64, 64], "projection_dim": 32}
 def task_of(method: str, seed: int = 0) -> Task:
     task_class = task_in(method)
     settings = settings_in(find.path("hilum.methods", method))
-    arguments = settings.build({k: v for k, v in SMALL.items() if k in settings.model_fields}, method).model_dump()
+    arguments = settings.build(
+        {k: v for k, v in SMALL.items() if k in settings.model_fields}, method
+    ).model_dump()
     if "labels" in task_class.needs:
         arguments["findings"] = toys.FINDINGS
     return task_class(toys.encoder(seed), **arguments)
@@ -66,7 +68,11 @@ def test_every_trainable_weight_of_the_model_gets_a_gradient(method):
             if not weight.any():  # behind a head or a branch that starts at zero no gradient passes
                 weight += 0.5
     task(batch_for(task))["loss"].backward()
-    without = [n for n, w in task.model.named_parameters() if w.requires_grad and (w.grad is None or not w.grad.any())]
+    without = [
+        n
+        for n, w in task.model.named_parameters()
+        if w.requires_grad and (w.grad is None or not w.grad.any())
+    ]
     assert without == []
 
 
@@ -93,7 +99,9 @@ def test_a_resumed_run_is_equal_to_the_bit(method, tmp_path):
         if interrupted:
             task = task_of(method)
             loader = toys.ToyLoader(num_views=task.num_views)
-            loader.batches = lambda first, last, loader=loader: (loader.batch(step) for step in range(first, 3))
+            loader.batches = lambda first, last, loader=loader: (
+                loader.batch(step) for step in range(first, 3)
+            )
             with Run.open(path, config, {}) as run, pytest.raises(StopIteration):
                 # Saving after every step stands for a crash at any of them.
                 fit(task, loader, config.model_copy(update={"save_minutes": 0}), run)
@@ -125,9 +133,16 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    there = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": "2",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }
     ranks = [
-        subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, str(tmp_path)], env=os.environ | there | {"RANK": str(rank)})
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)], env=os.environ | there | {"RANK": str(rank)}
+        )
         for rank in range(2)
     ]
     assert [process.wait(200) for process in ranks] == [0, 0]
@@ -139,4 +154,7 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
         assert both
         for name, gradient in both.items():
             alone = dict(task.named_parameters())[name].grad
-            assert torch.allclose(gradient, alone, rtol=1e-4, atol=1e-6 * float(alone.abs().max())), (method, name)
+            assert torch.allclose(gradient, alone, rtol=1e-4, atol=1e-6 * float(alone.abs().max())), (
+                method,
+                name,
+            )

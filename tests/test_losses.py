@@ -35,14 +35,20 @@ def test_moco_loss_is_equation_1_of_moco():
     total = 0.0
     for i in range(4):
         positive = math.exp(dot(query[i], key[i]) / temperature)
-        total += -math.log(positive / (positive + sum(math.exp(dot(query[i], k) / temperature) for k in queue)))
+        total += -math.log(
+            positive / (positive + sum(math.exp(dot(query[i], k) / temperature) for k in queue))
+        )
     assert math.isclose(float(moco_loss(query, key, queue, temperature=temperature)), total / 4, rel_tol=1e-5)
 
 
 def test_moco_loss_of_perfect_pairs_and_random_negatives_has_the_known_floor():
     queue = torch.zeros(65536, 8)  # orthogonal to every query
     query = unit(2, 8, 0)
-    assert math.isclose(float(moco_loss(query, query, queue, temperature=0.2)), math.log(1 + 65536 * math.exp(-5)), rel_tol=1e-4)
+    assert math.isclose(
+        float(moco_loss(query, query, queue, temperature=0.2)),
+        math.log(1 + 65536 * math.exp(-5)),
+        rel_tol=1e-4,
+    )
 
 
 def test_barlow_terms_are_the_sums_of_equation_1():
@@ -103,5 +109,7 @@ def test_info_nce_leaves_a_query_itself_out():
     loss = info_nce(z, z, torch.tensor([1, 2, 0]), temperature=1.0, itself=itself)
     total = 0.0
     for i, j in ((0, 1), (1, 2), (2, 0)):
-        total += -math.log(math.exp(dot(z[i], z[j])) / sum(math.exp(dot(z[i], z[k])) for k in range(3) if k != i))
+        total += -math.log(
+            math.exp(dot(z[i], z[j])) / sum(math.exp(dot(z[i], z[k])) for k in range(3) if k != i)
+        )
     assert math.isclose(float(loss), total / 3, rel_tol=1e-5)

@@ -26,7 +26,9 @@ def nih(folder: Path) -> pd.DataFrame:
     table["patient"], table["site"] = "nih-" + raw["patient_id"], "NIH"
     table["view"], table["sex"], table["age"] = raw["view"], raw["sex"], raw["age"]
     for finding in MINED:
-        table[finding] = raw["finding_labels"].str.split("|").apply(lambda names, f=finding: float(f in names))
+        table[finding] = (
+            raw["finding_labels"].str.split("|").apply(lambda names, f=finding: float(f in names))
+        )
     table["Opacity"] = (raw["rsna_class"] == "Lung Opacity").astype(float).where(raw["rsna_class"] != "")
     table["Female"] = (raw["sex"] == "F").astype(float)
     return table
@@ -57,8 +59,12 @@ def main(folder: Path, out: Path) -> None:
     """Writes one table per task, and `union.csv` for pretraining."""
     out.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    ours = split_patients(records(nih(folder), (*MINED, "Opacity", "Female")), val=0.15, test=0.45, seed=0).table
-    theirs = split_patients(records(shenzhen(folder), ("Tuberculosis", "Female")), val=0, test=0.5, seed=0).table
+    ours = split_patients(
+        records(nih(folder), (*MINED, "Opacity", "Female")), val=0.15, test=0.45, seed=0
+    ).table
+    theirs = split_patients(
+        records(shenzhen(folder), ("Tuberculosis", "Female")), val=0, test=0.5, seed=0
+    ).table
     children = paediatric(folder).assign(split="train")
 
     judged = ours[ours["Opacity"].notna()]

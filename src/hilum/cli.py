@@ -99,7 +99,11 @@ def _value(name: str, found: list[str], field: FieldInfo, on: bool, wrong: list[
         return on
     if kind is dict:
         pairs = [word.partition("=") for word in found]
-        wrong += [f"{flag(name)}: {key!r} has no value; expected {key}=value" for key, equals, _ in pairs if not equals]
+        wrong += [
+            f"{flag(name)}: {key!r} has no value; expected {key}=value"
+            for key, equals, _ in pairs
+            if not equals
+        ]
         return {key: value for key, _, value in pairs}
     if kind is list:
         return found
@@ -113,7 +117,9 @@ def overview() -> str:
     """What `hilum --help` prints."""
     known = commands.names()
     width = max(map(len, known)) + 2
-    lines = [f"  {name.ljust(width)}{(commands.settings_of(name).__doc__ or '').splitlines()[0]}" for name in known]
+    lines = [
+        f"  {name.ljust(width)}{(commands.settings_of(name).__doc__ or '').splitlines()[0]}" for name in known
+    ]
     return (
         "  hilum demo --out demo\n\nPretraining on chest radiographs and transferring what was learnt.\n\n"
         + "\n".join(lines)
@@ -131,7 +137,9 @@ def usage(name: str, cls: type[Config]) -> str:
         lines += textwrap.wrap(field.description or "", 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += ["  --config FILE", "      Settings from a YAML file; flags go before them."]
     if name == "pretrain":
-        lines.append(f"\nMethods: {', '.join(find.names(commands.METHODS))}; `hilum pretrain METHOD --help` adds its own settings.")
+        lines.append(
+            f"\nMethods: {', '.join(find.names(commands.METHODS))}; `hilum pretrain METHOD --help` adds its own settings."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -161,7 +169,9 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
     group = [name for name in known if name.startswith(words[0] + " ")]
     if group:
         raise ConfigError(f"hilum {words[0]} is followed by one of: {', '.join(n.split()[1] for n in group)}")
-    raise ConfigError(f"there is no command {words[0]!r}{find.did_you_mean(words[0], known)} (hilum --help lists them)")
+    raise ConfigError(
+        f"there is no command {words[0]!r}{find.did_you_mean(words[0], known)} (hilum --help lists them)"
+    )
 
 
 if __name__ == "__main__":

@@ -57,12 +57,18 @@ def settings_in(source: Path, name: str = "Settings") -> type[Config]:
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module in light]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
     if not classes:
-        raise ConfigError(f"{source}: no class {name}; what a command or a method can be told is a class of that name")
+        raise ConfigError(
+            f"{source}: no class {name}; what a command or a method can be told is a class of that name"
+        )
     scope: dict[str, Any] = {"__name__": f"{__name__}.{source.stem}"}
     exec(compile(ast.Module([*imports, *classes], []), str(source), "exec"), scope)
     found: type[Config] = scope[name]
     for field, text in itertools.pairwise(classes[0].body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
             assert isinstance(field.target, ast.Name)
             found.model_fields[field.target.id].description = str(text.value.value)
     return found

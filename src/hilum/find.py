@@ -21,7 +21,9 @@ def names(package: str) -> list[str]:
     assert spec is not None
     locations = spec.submodule_search_locations
     assert locations is not None, f"{package} is no package"
-    return sorted(module.name for module in pkgutil.iter_modules(locations) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(locations) if not module.name.startswith("_")
+    )
 
 
 def path(package: str, name: str) -> Path:

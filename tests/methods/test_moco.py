@@ -5,7 +5,9 @@ from tests import toys
 
 
 def moco(queue_size: int, momentum_keys: float = 0.9) -> MoCo:
-    return MoCo(toys.encoder(), temperature=0.2, momentum_keys=momentum_keys, queue_size=queue_size, projection_dim=8)
+    return MoCo(
+        toys.encoder(), temperature=0.2, momentum_keys=momentum_keys, queue_size=queue_size, projection_dim=8
+    )
 
 
 def test_the_queue_wraps_around_and_holds_the_newest_keys():

@@ -13,7 +13,14 @@ from hilum.models.encoder import Encoder
 from hilum.models.weights import load, load_encoder, read_header, to_bytes
 from tests import toys
 
-ARCHITECTURES = ["resnet10t", "test_vit", "test_convnext", "test_efficientnet", "densenet121", "seresnext26d_32x4d"]
+ARCHITECTURES = [
+    "resnet10t",
+    "test_vit",
+    "test_convnext",
+    "test_efficientnet",
+    "densenet121",
+    "seresnext26d_32x4d",
+]
 
 
 @pytest.mark.parametrize("arch", [*ARCHITECTURES, "torchvision/squeezenet1_0", "pixels/8"])
@@ -76,7 +83,9 @@ def test_weights_that_do_not_cover_the_encoder_are_refused_with_a_count(tmp_path
     state = timm.create_model("resnet10t", num_classes=0, in_chans=1).state_dict()
     state.pop("layer4.0.conv1.weight")
     safetensors.torch.save_file(state, tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match=r"of \d+ tensors fit; layer4.0.conv1.weight is missing.*Nothing was loaded"):
+    with pytest.raises(
+        WeightsError, match=r"of \d+ tensors fit; layer4.0.conv1.weight is missing.*Nothing was loaded"
+    ):
         load_encoder(tmp_path / "x.safetensors", arch="resnet10t", input_spec=toys.SPEC)
 
 

@@ -200,7 +200,9 @@ def test_findings_of_one_side_only_are_named():
     assert report.findings == ("Edema", "Effusion")
     assert any("Hernia" in note for note in report.notes)
     with pytest.raises(RecordsError, match="none is in both"):
-        evaluate(Predictions(fewer.table.rename(columns={"Edema": "a", "Effusion": "b"}), ("a", "b")), records)
+        evaluate(
+            Predictions(fewer.table.rename(columns={"Edema": "a", "Effusion": "b"}), ("a", "b")), records
+        )
 
 
 def test_the_worst_films_are_wrong_and_no_other_wrong_film_is_surer():
@@ -267,10 +269,19 @@ def test_curves_are_those_of_scikit_learn_inside_their_bands():
         assert (low <= high).all()
         if curve.kind == "roc":
             false, true, _ = roc_curve(truth, score, drop_intermediate=False)
-            last = np.r_[np.flatnonzero(np.diff(false)), len(false) - 1]
-            np.testing.assert_allclose(y, np.interp(x, false[last], true[last]), atol=0.02)
+            steps = [true[false <= at + 1e-9].max() for at in x]
+            np.testing.assert_allclose(y, steps, atol=1e-5)
             area = np.trapezoid(y, x)
             assert area == pytest.approx(report.estimate("auroc", curve.finding).value, abs=0.01)
         else:
             assert curve.chance == pytest.approx(truth.mean())
             assert y.mean() == pytest.approx(average_precision_score(truth, score), abs=0.03)
+
+
+def test_equal_probabilities_give_the_diagonal_and_the_prevalence():
+    records, predictions = sample()
+    flat = predictions.table.assign(Edema=0.5, Effusion=0.5)
+    report = evaluate(Predictions(flat, predictions.findings), records, **FAST)
+    for curve in report.curves:
+        level = curve.x if curve.kind == "roc" else np.full(101, curve.chance)
+        np.testing.assert_allclose(curve.y, level, atol=1e-5)

@@ -63,7 +63,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_cause(tmp_path):
     task = supervised()
     with torch.no_grad():
         task.model.head.weight[0, 0] = float("nan")
-    with pytest.raises(NumericalError, match=r"loss became nan at step 0.*model.head.weight.*--precision float32"):
+    with pytest.raises(
+        NumericalError, match=r"loss became nan at step 0.*model.head.weight.*--precision float32"
+    ):
         train(tmp_path / "run", settings(), task=task)
 
 
@@ -137,7 +139,10 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule():
 
 def test_biases_and_normalisation_are_not_decayed():
     groups = optimizer_for(supervised(), settings(weight_decay=0.1)).param_groups
-    assert {(g["weight_decay"], all(w.ndim > 1 for w in g["params"])) for g in groups} == {(0.1, True), (0.0, False)}
+    assert {(g["weight_decay"], all(w.ndim > 1 for w in g["params"])) for g in groups} == {
+        (0.1, True),
+        (0.0, False),
+    }
 
 
 def test_lars_is_algorithm_1_of_its_paper():

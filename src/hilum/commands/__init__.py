@@ -30,13 +30,21 @@ def names() -> list[str]:
 def settings_of(name: str, method: str = "") -> type[Config]:
     """The settings of a command; those of `pretrain` include a method's own."""
     cls = settings_in(find.path(*_place(name)))
-    return joined("Settings", cls, settings_in(find.path(METHODS, method))) if method and name == "pretrain" else cls
+    return (
+        joined("Settings", cls, settings_in(find.path(METHODS, method)))
+        if method and name == "pretrain"
+        else cls
+    )
 
 
 def constant(name: str, which: str) -> str:
     """What a command's file says of itself: EXAMPLE, a line to copy, or TAKES, the setting of its bare words."""
     for node in ast.parse(find.path(*_place(name)).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == which:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == which
+        ):
             return str(ast.literal_eval(node.value))
     return ""
 

@@ -31,7 +31,11 @@ TRAINED_ON = "trained_on.json"
 def open_records(config: RecordsConfig) -> Records:
     """The table as the settings say."""
     return Records.read(
-        config.records, findings=config.findings, uncertain=config.uncertain, columns=config.columns, root=config.root
+        config.records,
+        findings=config.findings,
+        uncertain=config.uncertain,
+        columns=config.columns,
+        root=config.root,
     )
 
 
@@ -46,7 +50,7 @@ def open_store(config: StoreConfig, records: Records) -> tuple[Records, Store]:
     unreadable = records.table["image"].isin(list(store.excluded))
     if unreadable.any():
         log.warning("%d of %d radiographs are unreadable and left out", unreadable.sum(), len(records))
-        records = Records(records.table[~unreadable].reset_index(drop=True), records.findings)
+        records = records.take(~unreadable.to_numpy())
     return records, store
 
 
@@ -60,20 +64,30 @@ def open_encoder(init: str, *, arch: str, input_spec: InputSpec, seed: int) -> E
     return load_encoder(Path(init), arch=arch, input_spec=input_spec)
 
 
-def input_spec(
-    image_size: int, fit: Literal["crop", "squash", "pad"], mean: float, std: float
-) -> InputSpec:
+def input_spec(image_size: int, fit: Literal["crop", "squash", "pad"], mean: float, std: float) -> InputSpec:
     """What an encoder that is not read from one of our files will see."""
     return InputSpec(side=image_size, fit=fit, mean=mean, std=std)
 
 
 def environment(records: Records, store: Store | None) -> dict[str, Any]:
     """Versions, commit, machine and the hashes of what went in."""
-    packages = ("hilum", "torch", "torchvision", "timm", "numpy", "pandas", "opencv-python-headless", "pydicom")
+    packages = (
+        "hilum",
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "pandas",
+        "opencv-python-headless",
+        "pydicom",
+    )
     return {
-        "versions": {name: metadata.version(name) for name in packages} | {"python": platform.python_version()},
+        "versions": {name: metadata.version(name) for name in packages}
+        | {"python": platform.python_version()},
         "commit": _commit(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
         "argv": sys.argv,
         "records_sha256": records.sha256,
@@ -85,7 +99,9 @@ def environment(records: Records, store: Store | None) -> dict[str, Any]:
 def _commit() -> str | None:
     here = Path(__file__).parent
     done = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
     )
     return done.stdout.strip() if done.returncode == 0 else None
 
@@ -137,13 +153,17 @@ def held_out(records: Records, tables: Sequence[Path]) -> Records:
         other = Records.read(path, check_files=False)
         kept = other.table[other.table["split"].isin(["val", "test"])]
         if kept.empty:
-            raise RecordsError(f"{path}: has no val or test split to hold out; make one with `hilum records split`")
+            raise RecordsError(
+                f"{path}: has no val or test split to hold out; make one with `hilum records split`"
+            )
         patients |= set(kept["patient"])
         images |= set(kept["image"])
     out = records.table["patient"].isin(patients) | records.table["image"].isin(images)
     if tables:
-        log.info("held out: %d radiographs of %d patients", out.sum(), records.table["patient"][out].nunique())
-    return Records(records.table[~out].reset_index(drop=True), records.findings)
+        log.info(
+            "held out: %d radiographs of %d patients", out.sum(), records.table["patient"][out].nunique()
+        )
+    return records.take(~out.to_numpy())
 
 
 def _hash(content: bytes) -> str:

@@ -35,7 +35,9 @@ def predict(config: Settings) -> Path:
         raise OutputError(f"{config.out}: is there already; give another --out or remove it")
     model = load(config.model)
     if not isinstance(model, Classifier):
-        raise WeightsError(f"{config.model}: an encoder without findings; `hilum transfer --init` fits them first")
+        raise WeightsError(
+            f"{config.model}: an encoder without findings; `hilum transfer --init` fits them first"
+        )
     records = open_records(config)
     records, store = open_store(config, records.where(config.split) if config.split else records)
     prediction.predict(model, records, store, device=config.device).write(config.out)

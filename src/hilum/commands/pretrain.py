@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from hilum import find
@@ -16,10 +17,11 @@ from hilum.commands._open import (
     open_store,
     write_trained_on,
 )
-from hilum.config import Config, RecordsConfig, StoreConfig, TrainConfig, joined, settings_in
+from hilum.config import RecordsConfig, StoreConfig, TrainConfig, joined, settings_in
 from hilum.data.loader import Loader
 from hilum.data.views import PRESETS, ViewRecipe
 from hilum.errors import RecordsError
+from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
 from hilum.models.weights import MODEL_FILE, to_bytes
 from hilum.predict import embed
@@ -108,13 +110,13 @@ def pretrain(config: Settings) -> Path:
                 rank=rank(),
                 world=world(),
             )
-            probe = records.share_rows(PROBE, seed=config.seed)
+            probe = records.take(np.linspace(0, len(records) - 1, min(PROBE, len(records))).astype(np.int64))
             watch = Watch()
 
             def validate(model: torch.nn.Module) -> dict[str, float]:
-                watched = model if isinstance(model, Encoder) else model.encoder
-                assert isinstance(watched, Encoder)
-                features = embed(watched, probe, store, device=config.device, precision=config.precision)
+                assert isinstance(model, Encoder | Classifier)
+                encoder = model if isinstance(model, Encoder) else model.encoder
+                features = embed(encoder, probe, store, device=config.device, precision=config.precision)
                 return watch.look(torch.from_numpy(features))
 
             fit(task, loader, config, run, validate=validate)
@@ -136,17 +138,20 @@ def task_in(method: str) -> type[Task]:
     return found
 
 
-def _trainable(records: Records, config: Config, task_class: type[Task]) -> Records:
-    assert isinstance(config, Settings) or hasattr(config, "hold_out")
+def _trainable(records: Records, config: Settings, task_class: type[Task]) -> Records:
     split = records.table["split"]
-    kept = Records(records.table[~split.isin(["val", "test"])].reset_index(drop=True), records.findings)
+    kept = records.take(~split.isin(["val", "test"]).to_numpy())
     kept = held_out(kept, config.hold_out)
     if not len(kept):
-        raise RecordsError(f"{config}: no radiograph is left to train on: all are in val, test or held out")
+        raise RecordsError(
+            f"{config.records}: no radiograph is left to train on: all are in val, test or held out"
+        )
     if "labels" in task_class.needs:
         if not kept.findings:
-            raise RecordsError("this method needs labels; the table has no column of findings (1, 0 or empty)")
+            raise RecordsError(
+                "this method needs labels; the table has no column of findings (1, 0 or empty)"
+            )
         known = kept.table[list(kept.findings)].notna().any(axis=1)
         log.info("%d of %d radiographs have a label and are used", known.sum(), len(kept))
-        kept = Records(kept.table[known].reset_index(drop=True), kept.findings)
+        kept = kept.take(known.to_numpy())
     return kept

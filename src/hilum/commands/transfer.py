@@ -123,31 +123,47 @@ class Cell(NamedTuple):
 
 
 def _fit_grid(
-    config: Settings, cells: list[Cell], encoder: Encoder, records: Records, store: Store, run: Run, facts: dict[str, Any]
+    config: Settings,
+    cells: list[Cell],
+    encoder: Encoder,
+    records: Records,
+    store: Store,
+    run: Run,
+    facts: dict[str, Any],
 ) -> None:
     folders = {cell: run.path / "cells" / cell.name for cell in cells}
     todo = [cell for cell in cells if not Run(folders[cell]).finished]
     log.info("%d of %d cells to fit", len(todo), len(cells))
     together = _logistic(config, todo, encoder, records, store) if config.fit == "logistic" and todo else {}
     for cell in todo:
-        one = config.model_copy(update={"label_fraction": [cell.fraction], "seeds": [cell.seed], "out": folders[cell]})
+        one = config.model_copy(
+            update={"label_fraction": [cell.fraction], "seeds": [cell.seed], "out": folders[cell]}
+        )
         with Run.open(folders[cell], one, facts) as inner:
             classifier = together.get(cell) or _fit(one, cell, copy_of(encoder), records, store, inner)
             # One encoder serves all logistic cells; copies of it would fill the disk.
-            report = _score(classifier, one, records, store, inner, facts, keep_model=config.fit != "logistic")
+            report = _score(
+                classifier, one, records, store, inner, facts, keep_model=config.fit != "logistic"
+            )
             inner.finish({"fraction": cell.fraction, "seed": cell.seed})
             log.info("%s: %s", cell.name, report.headline())
 
 
-def _fit(config: Settings, cell: Cell, encoder: Encoder, records: Records, store: Store, run: Run) -> Classifier:
+def _fit(
+    config: Settings, cell: Cell, encoder: Encoder, records: Records, store: Store, run: Run
+) -> Classifier:
     if config.fit == "logistic":
         return _logistic(config, [cell], encoder, records, store)[cell]
     labelled = records.where("train").share(cell.fraction, seed=cell.seed)
     torch.manual_seed(cell.seed)
     encoder.requires_grad_(True)
-    task = Supervised(encoder, findings=records.findings, exclusive=config.exclusive, freeze=config.fit == "linear")
+    task = Supervised(
+        encoder, findings=records.findings, exclusive=config.exclusive, freeze=config.fit == "linear"
+    )
     recipe = ViewRecipe((PRESETS[config.views].change(**config.view),)).at(encoder.input)
-    loader = Loader(store, labelled, recipe, batch_size=config.batch_size, seed=cell.seed, workers=config.workers)
+    loader = Loader(
+        store, labelled, recipe, batch_size=config.batch_size, seed=cell.seed, workers=config.workers
+    )
     val = records.where("val")
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -166,12 +182,18 @@ def _logistic(
     cache = config.store.expanduser() / "features"
     train, val = records.where("train"), records.where("val")
     features, val_features = (
-        embed(encoder, part, store, device=config.device, precision=config.precision, cache=cache) for part in (train, val)
+        embed(encoder, part, store, device=config.device, precision=config.precision, cache=cache)
+        for part in (train, val)
     )
     subsets = np.stack(
-        [train.table["patient"].isin(train.share(c.fraction, seed=c.seed).table["patient"]).to_numpy() for c in cells]
+        [
+            train.table["patient"].isin(train.share(c.fraction, seed=c.seed).table["patient"]).to_numpy()
+            for c in cells
+        ]
     )
-    heads = fit_heads(features, train.labels, val_features, val.labels, subsets=subsets, exclusive=config.exclusive)
+    heads = fit_heads(
+        features, train.labels, val_features, val.labels, subsets=subsets, exclusive=config.exclusive
+    )
     classifiers = {}
     for cell, (weight, bias) in zip(cells, heads, strict=True):
         classifier = Classifier(encoder, records.findings, exclusive=config.exclusive)
@@ -191,9 +213,11 @@ def _score(
     *,
     keep_model: bool = True,
 ) -> Report:
-    scored = Records(records.table[records.table["split"].isin(["val", "test"])].reset_index(drop=True), records.findings)
+    scored = records.take(records.table["split"].isin(["val", "test"]).to_numpy())
     cache = config.store.expanduser() / "features" if config.fit == "logistic" else None
-    predictions = predict(classifier, scored, store, device=config.device, precision=config.precision, cache=cache)
+    predictions = predict(
+        classifier, scored, store, device=config.device, precision=config.precision, cache=cache
+    )
     report = evaluate(
         predictions, records, exclusive=config.exclusive, replicates=config.replicates, provenance=facts
     )
@@ -210,7 +234,11 @@ def _split(records: Records, config: Settings) -> Records:
         raise RecordsError(f"{config.records}: no column of findings (1, 0 or empty); transfer needs labels")
     present = set(records.table["split"])
     if present == {""}:
-        log.info("%s has no split: made one by patient, 70 %% train, 10 %% val, 20 %% test, seed %d", config.records, config.seed)
+        log.info(
+            "%s has no split: made one by patient, 70 %% train, 10 %% val, 20 %% test, seed %d",
+            config.records,
+            config.seed,
+        )
         return split_patients(records, val=0.1, test=0.2, seed=config.seed)
     missing = {"train", "val", "test"} - present
     if missing:

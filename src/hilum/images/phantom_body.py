@@ -23,15 +23,15 @@ AP_MAGNIFICATION = 1.13
 _LUNG = np.array(
     [
         (0.085, 0.125, 0), (0.135, 0.100, 0), (0.195, 0.135, 0), (0.250, 0.225, 0), (0.288, 0.335, 0),
-        (0.315, 0.460, 0), (0.330, 0.590, 0), (0.335, 0.700, 1), (0.332, 0.765, 1), (0.332, 0.765, 1),
-        (0.295, 0.705, 1), (0.230, 0.668, 1), (0.165, 0.660, 1), (0.100, 0.682, 1), (0.045, 0.725, 1),
-        (0.045, 0.725, 1), (0.038, 0.560, 0), (0.040, 0.400, 0), (0.045, 0.270, 0), (0.058, 0.180, 0),
+        (0.315, 0.460, 0), (0.330, 0.590, 0), (0.335, 0.690, 1), (0.331, 0.748, 1), (0.331, 0.748, 1),
+        (0.292, 0.696, 1), (0.230, 0.664, 1), (0.165, 0.656, 1), (0.105, 0.674, 1), (0.060, 0.706, 1),
+        (0.060, 0.706, 1), (0.038, 0.560, 0), (0.040, 0.400, 0), (0.045, 0.270, 0), (0.058, 0.180, 0),
     ]
 )  # fmt: skip
 _BODY = np.array(
     [
-        (0.095, -0.05), (0.092, 0.02), (0.130, 0.062), (0.250, 0.095), (0.370, 0.118), (0.450, 0.165),
-        (0.520, 0.260), (0.590, 0.420), (0.640, 0.600), (0.640, 0.600), (0.535, 0.520), (0.445, 0.375),
+        (0.095, -0.05), (0.092, 0.02), (0.130, 0.062), (0.250, 0.092), (0.370, 0.108), (0.470, 0.140),
+        (0.540, 0.230), (0.600, 0.420), (0.640, 0.600), (0.640, 0.600), (0.535, 0.520), (0.445, 0.375),
         (0.445, 0.375), (0.418, 0.480), (0.402, 0.620), (0.396, 0.760), (0.398, 0.900), (0.405, 1.100),
     ]
 )  # fmt: skip
@@ -43,7 +43,9 @@ _HEART = np.array(
         (0.53, 0.440), (0.36, 0.400), (0.28, 0.350), (0.00, 0.300),
     ]
 )  # fmt: skip
-_CLAVICLE = np.array([(0.035, 0.190), (0.085, 0.172), (0.160, 0.150), (0.235, 0.122), (0.310, 0.098), (0.365, 0.100)])
+_CLAVICLE = np.array(
+    [(0.032, 0.212), (0.085, 0.202), (0.160, 0.178), (0.235, 0.150), (0.310, 0.130), (0.385, 0.138)]
+)
 _SCAPULA = np.array(
     [
         (0.350, 0.120), (0.415, 0.140), (0.425, 0.190), (0.395, 0.270), (0.362, 0.420), (0.340, 0.440),
@@ -51,7 +53,7 @@ _SCAPULA = np.array(
     ]
 )  # fmt: skip
 _NUM_RIBS = 10
-_RIB_ANGLES = np.linspace(0.06, 0.76, 26) * np.pi
+_RIB_ANGLES = np.linspace(0.035, 0.76, 26) * np.pi
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def draw_patient(seed: int, number: int, num_sites: int) -> Patient:
         sex="M" if male else "F",
         age=age,
         site=int(random.integers(num_sites)),
-        width=float(random.normal(1.03 if male else 0.97, 0.03)),
-        height=float(random.normal(1.02 if male else 0.96, 0.035)),
+        width=float(random.normal(1.03 if male else 0.97, 0.04)),
+        height=float(random.normal(1.02 if male else 0.95, 0.045)),
         build=build,
         heart_ratio=float(np.clip(ratio, 0.36, 0.66)),
         bone=float((1.05 if male else 0.92) - 0.004 * (age - 50)),
@@ -164,9 +166,11 @@ def heart(patient: Patient, pose: Pose) -> Points:
     return curve
 
 
-def body() -> Points:
-    """The outline of neck, shoulders, arms and trunk."""
-    right, left = mirrored(_BODY, -1), mirrored(_BODY, 1)
+def body(build: float) -> Points:
+    """The outline of neck, shoulders, arms and trunk; wider for a heavier build."""
+    outline = _BODY.copy()
+    outline[:, 0] *= 1 + 0.22 * (build - 1) * np.clip(outline[:, 1] / 0.4, 0.3, 1.3)
+    right, left = mirrored(outline, -1), mirrored(outline, 1)
     return np.concatenate([smooth(right), smooth(left)[::-1]])
 
 

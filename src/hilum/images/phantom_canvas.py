@@ -55,9 +55,7 @@ class Canvas:
             cv2.fillPoly(image, [self._pixels(shape, side)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
         return self._soften(image, blur)
 
-    def strokes(
-        self, groups: list[tuple[list[Points], float, float]], *, blur: float = 0.0
-    ) -> Layer:
+    def strokes(self, groups: list[tuple[list[Points], float, float]], *, blur: float = 0.0) -> Layer:
         """Lines, as groups of (lines, width, brightness 0 to 1); later groups cover earlier ones.
 
         A line thinner than a pixel is drawn one pixel wide and proportionally fainter.
@@ -72,7 +70,11 @@ class Canvas:
         return self._soften(image, blur)
 
     def _side(self, blur: float) -> int:
-        return self.size if blur * self.size <= BLUR_PIXELS else min(self.size, max(16, round(BLUR_PIXELS / blur)))
+        return (
+            self.size
+            if blur * self.size <= BLUR_PIXELS
+            else min(self.size, max(16, round(BLUR_PIXELS / blur)))
+        )
 
     def _pixels(self, points: Points, side: int) -> NDArray[np.int32]:
         return np.rint((self.place(points) * side - 0.5) * (1 << SUBPIXEL_BITS)).astype(np.int32)

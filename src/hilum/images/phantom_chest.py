@@ -10,8 +10,8 @@ from hilum.images.phantom_body import MIDLINE, Patient, Pose, mirrored
 from hilum.images.phantom_canvas import Canvas, Layer, Points, band, smooth
 
 SIDES = (-1, 1)
-_HILUM = {-1: (-0.062, 0.455), 1: (0.070, 0.430)}
-_BRANCHES = 5
+_HILUM = {-1: (0.062, 0.455), 1: (0.070, 0.430)}
+_BRANCHES = 6
 _LEVELS = 5
 
 
@@ -35,24 +35,43 @@ def chest(canvas: Canvas, patient: Patient, pose: Pose, random: np.random.Genera
     heart = canvas.fill(shape.heart(patient, pose))
     lungs = {side: canvas.fill(outline) for side, outline in outlines.items()}
     both = lungs[-1] + lungs[1]
-    thick = canvas.fill(*outlines.values(), blur=0.035)
-    mediastinum = canvas.fill(*_mediastinum(patient))
-    air = both * (0.22 + 0.78 * thick)
-    air *= 1 - 0.80 * heart
-    air *= 1 - 0.85 * mediastinum
-    tissue = _trunk(canvas, patient, pose) + _bones(canvas, patient, pose) + _airway(canvas)
-    tissue += 0.06 * heart + 0.04 * mediastinum
-    tissue += _belly(canvas, patient, pose, random) * (1 - both)
-    hidden = 1 - 0.75 * np.maximum(heart, mediastinum)
-    lungs = {side: layer * hidden for side, layer in lungs.items()}
-    vessels = _vessels(canvas, random) * both
-    return Chest(lungs, air, tissue, vessels, heart)
+    shadow = np.maximum(canvas.fill(*_mediastinum(patient)), heart)
+    air = both * (0.30 + 0.70 * canvas.fill(*outlines.values(), blur=0.035))
+    air *= 1 - 0.85 * shadow
+    solid = canvas.fill(_abdomen(pose), blur=0.01) * (1 - both)
+    covered = np.maximum(solid, shadow)
+    tissue = _trunk(canvas, patient) + 0.12 * shadow + 0.20 * solid
+    tissue += _ribs(canvas, patient) * (1 - 0.65 * covered)
+    tissue += _bones(canvas, patient, pose)
+    tissue -= _gases(canvas, pose, random)
+    clear = 1 - 0.75 * shadow
+    lungs = {side: layer * clear for side, layer in lungs.items()}
+    return Chest(lungs, air, tissue, _vessels(canvas, random) * both, heart)
+
+
+def _abdomen(pose: Pose) -> Points:
+    half = np.array(
+        [
+            (0.0, 0.70),
+            (0.07, 0.68),
+            (0.165, 0.65),
+            (0.23, 0.655),
+            (0.295, 0.69),
+            (0.335, 0.75),
+            (0.37, 0.90),
+            (0.39, 1.3),
+        ]
+    )
+    half[:-1, 1] += pose.diaphragm
+    return np.concatenate([smooth(mirrored(half, -1))[::-1], smooth(mirrored(half, 1))])
 
 
 def _mediastinum(patient: Patient) -> list[Points]:
     """The great vessels from the neck to the heart, with the aortic knob, wider with age."""
     age = (patient.age - 50) / 50
-    edge = np.array([(0.052, -0.05), (0.048, 0.10), (0.046, 0.20), (0.045, 0.30), (0.048, 0.42), (0.05, 0.70)])
+    edge = np.array(
+        [(0.052, -0.05), (0.048, 0.10), (0.046, 0.20), (0.045, 0.30), (0.048, 0.42), (0.05, 0.70)]
+    )
     left = edge + np.array([(0, 0), (0, 0), (0.004, 0), (0.004, 0), (0, 0), (0, 0)])
     knob_x, knob_y, radius = 0.034 + 0.010 * age, 0.305 - 0.012 * age, 0.036 + 0.008 * age
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -61,9 +80,9 @@ def _mediastinum(patient: Patient) -> list[Points]:
     return [trunk, knob]
 
 
-def _trunk(canvas: Canvas, patient: Patient, pose: Pose) -> Layer:
+def _trunk(canvas: Canvas, patient: Patient) -> Layer:
     """Soft tissue: as thick as an ellipse, the arms beside it, muscles of chest and shoulders, breasts."""
-    outline = shape.body()
+    outline = shape.body(patient.build)
     sharp = canvas.fill(outline)
     broad = canvas.fill(outline, blur=0.07)
     layer = sharp * (0.10 + 0.62 * broad * np.sqrt(broad)) * patient.build**0.7
@@ -77,32 +96,59 @@ def _trunk(canvas: Canvas, patient: Patient, pose: Pose) -> Layer:
 
 
 def _neck_muscle(side: int) -> Points:
-    return mirrored(np.array([(0.0, -0.1), (0.075, -0.1), (0.085, 0.05), (0.20, 0.12), (0.10, 0.17), (0.0, 0.2)]), side)
+    return mirrored(
+        np.array([(0.0, -0.1), (0.075, -0.1), (0.085, 0.05), (0.20, 0.12), (0.10, 0.17), (0.0, 0.2)]), side
+    )
 
 
 def _pectoral(side: int) -> Points:
-    return mirrored(smooth(np.array([(0.10, 0.27), (0.25, 0.22), (0.42, 0.24), (0.43, 0.36), (0.33, 0.46), (0.18, 0.43)]), closed=True), side)
+    return mirrored(
+        smooth(
+            np.array([(0.10, 0.27), (0.25, 0.22), (0.42, 0.24), (0.43, 0.36), (0.33, 0.46), (0.18, 0.43)]),
+            closed=True,
+        ),
+        side,
+    )
 
 
 def _breast(side: int, build: float) -> Points:
     low = 0.70 + 0.05 * (build - 1)
-    return mirrored(smooth(np.array([(0.08, 0.60), (0.12, 0.52), (0.25, 0.47), (0.37, 0.52), (0.405, 0.62), (0.37, low), (0.25, low + 0.045), (0.13, low)]), closed=True), side)
+    return mirrored(
+        smooth(
+            np.array(
+                [
+                    (0.08, 0.60),
+                    (0.12, 0.52),
+                    (0.25, 0.47),
+                    (0.37, 0.52),
+                    (0.405, 0.62),
+                    (0.37, low),
+                    (0.25, low + 0.045),
+                    (0.13, low),
+                ]
+            ),
+            closed=True,
+        ),
+        side,
+    )
 
 
-def _bones(canvas: Canvas, patient: Patient, pose: Pose) -> Layer:
-    """Ribs, spine, collar bones and shoulder blades."""
+def _ribs(canvas: Canvas, patient: Patient) -> Layer:
     pairs = [pair for side in SIDES for pair in shape.ribs(side)]
     layer = np.zeros((canvas.size, canvas.size), np.float32)
     for half, width, strength in ((0, 0.023, 0.115), (1, 0.025, 0.075)):
         strips = [band(pair[half], width) for pair in pairs]
-        layer += strength * (0.6 * canvas.fill(*strips) + 0.4 * _shell(canvas, strips))
-    collars = [shape.clavicle(side, 0.02 if pose.view == "AP" else 0.0) for side in SIDES]
-    layer += 0.13 * canvas.fill(*collars)
-    blades = [shape.scapula(side, 0.045 if pose.view == "AP" else 0.0) for side in SIDES]
-    layer += 0.075 * canvas.fill(*blades)
-    layer += 0.14 * canvas.fill(*(_humerus(side) for side in SIDES))
-    layer += _spine(canvas)
-    return layer * np.float32(patient.bone)
+        layer += strength * patient.bone * (0.6 * canvas.fill(*strips) + 0.4 * _shell(canvas, strips))
+    return layer
+
+
+def _bones(canvas: Canvas, patient: Patient, pose: Pose) -> Layer:
+    """Spine, collar bones, shoulder blades and upper arms."""
+    lying = pose.view == "AP"
+    layer = 0.12 * canvas.fill(*(shape.clavicle(side, 0.02 if lying else 0.0) for side in SIDES))
+    layer += 0.07 * canvas.fill(*(shape.scapula(side, 0.045 if lying else 0.0) for side in SIDES))
+    layer += 0.11 * canvas.fill(*(_humerus(side) for side in SIDES))
+    return (layer + _spine(canvas)) * np.float32(patient.bone)
 
 
 def _shell(canvas: Canvas, strips: list[Points]) -> Layer:
@@ -111,8 +157,22 @@ def _shell(canvas: Canvas, strips: list[Points]) -> Layer:
 
 
 def _humerus(side: int) -> Points:
-    angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    return mirrored(np.column_stack([0.462 + 0.045 * np.cos(angle), 0.165 + 0.045 * np.sin(angle)]), side)
+    outline = np.array(
+        [
+            (0.425, 0.190),
+            (0.438, 0.160),
+            (0.468, 0.152),
+            (0.498, 0.172),
+            (0.506, 0.215),
+            (0.535, 0.320),
+            (0.590, 0.560),
+            (0.555, 0.570),
+            (0.500, 0.340),
+            (0.470, 0.250),
+            (0.435, 0.225),
+        ]
+    )
+    return mirrored(smooth(outline, closed=True), side)
 
 
 def _spine(canvas: Canvas) -> Layer:
@@ -128,69 +188,77 @@ def _spine(canvas: Canvas) -> Layer:
         for x in (-0.62 * half, 0.62 * half):
             pedicles.append(np.array([(MIDLINE + x, middle - 0.006), (MIDLINE + x, middle + 0.006)]))
         pedicles.append(np.array([(MIDLINE, foot - 0.008), (MIDLINE, foot + 0.008)]))
-    layer = 0.10 * canvas.fill(*bodies)
-    layer += 0.06 * canvas.strokes([(plates, 0.005, 1.0), (pedicles, 0.009, 0.9)])
+    layer = 0.08 * canvas.fill(*bodies)
+    layer += 0.05 * canvas.strokes([(plates, 0.005, 1.0), (pedicles, 0.009, 0.9)])
     return layer
 
 
 def _box(half: float, top: float, wide: float, foot: float) -> Points:
-    return np.array([(MIDLINE - half, top), (MIDLINE + half, top), (MIDLINE + 0.9 * half, (top + foot) / 2), (MIDLINE + wide, foot), (MIDLINE - wide, foot), (MIDLINE - 0.9 * half, (top + foot) / 2)])
+    return np.array(
+        [
+            (MIDLINE - half, top),
+            (MIDLINE + half, top),
+            (MIDLINE + 0.9 * half, (top + foot) / 2),
+            (MIDLINE + wide, foot),
+            (MIDLINE - wide, foot),
+            (MIDLINE - 0.9 * half, (top + foot) / 2),
+        ]
+    )
 
 
 def _line(half: float, y: float) -> Points:
     return np.array([(MIDLINE - half, y), (MIDLINE + half, y)])
 
 
-def _airway(canvas: Canvas) -> Layer:
-    """The windpipe and the main bronchi, which take away from what is around them."""
+def _gases(canvas: Canvas, pose: Pose, random: np.random.Generator) -> Layer:
+    """What windpipe, bronchi, the stomach's bubble under the left dome and the bowel take away."""
     windpipe = np.array([(0.502, -0.1), (0.500, 0.1), (0.497, 0.25), (0.494, 0.355)])
     right = np.array([(0.494, 0.350), (0.472, 0.395), (0.448, 0.430)])
     left = np.array([(0.494, 0.350), (0.525, 0.400), (0.560, 0.425)])
     shapes = [band(smooth(windpipe), 0.036), band(smooth(right), 0.026), band(smooth(left), 0.022)]
-    return -0.15 * canvas.fill(*shapes)
-
-
-def _belly(canvas: Canvas, patient: Patient, pose: Pose, random: np.random.Generator) -> Layer:
-    """Liver, spleen and stomach under the diaphragm, with the bubble of air under its left dome."""
-    top = 0.70 + pose.diaphragm
-    whole = np.array([(-0.40, top - 0.03), (0.40, top - 0.03), (0.45, 1.2), (-0.45, 1.2)]) + (MIDLINE, 0)
-    layer = 0.16 * canvas.fill(whole, blur=0.012)
-    x, y = random.uniform(0.10, 0.19), top + random.uniform(0.028, 0.050)
-    wide, high = random.uniform(0.03, 0.07), random.uniform(0.012, 0.026)
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    squash = np.where(np.sin(angle) > 0, 0.5, 1.0)
-    bubble = np.column_stack([MIDLINE + x + wide * np.cos(angle), y + high * squash * np.sin(angle)])
-    layer -= random.uniform(0.12, 0.30) * canvas.fill(bubble)
-    gas = random.uniform((-0.3, 0.86), (0.3, 1.0), (5, 2))
-    for cx, cy in gas:
-        spot = np.column_stack([MIDLINE + cx + 0.03 * np.cos(angle), cy + 0.02 * np.sin(angle)])
-        layer -= 0.05 * canvas.fill(spot, blur=0.012)
+    layer = 0.13 * canvas.fill(*shapes, blur=0.006)
+    x, y = random.uniform(0.10, 0.19), 0.70 + pose.diaphragm + random.uniform(0.028, 0.050)
+    bubble = _oval(MIDLINE + x, y, random.uniform(0.03, 0.07), random.uniform(0.012, 0.026))
+    bubble[:, 1] -= 0.5 * np.maximum(bubble[:, 1] - y, 0)
+    layer += random.uniform(0.15, 0.35) * canvas.fill(bubble)
+    bowel = [_oval(MIDLINE + x, y, 0.028, 0.018) for x, y in random.uniform((-0.3, 0.86), (0.3, 1.0), (6, 2))]
+    layer += 0.10 * canvas.fill(*bowel, blur=0.012)
     return layer
+
+
+def _oval(x: float, y: float, wide: float, high: float) -> Points:
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    return np.column_stack([x + wide * np.cos(angle), y + high * np.sin(angle)])
 
 
 def _vessels(canvas: Canvas, random: np.random.Generator) -> Layer:
     """Arteries that leave the hila, fork five times and fade towards the chest wall."""
     levels: list[list[Points]] = [[] for _ in range(_LEVELS)]
     for side in SIDES:
-        start = np.repeat([_HILUM[side]], _BRANCHES, axis=0) * (side if side < 0 else 1, 1)
-        heading = np.linspace(-1.15, 1.35, _BRANCHES) + random.normal(0, 0.12, _BRANCHES)
+        x, y = _HILUM[side]
+        rise = np.linspace(-1, 1, _BRANCHES)
+        start = np.column_stack([np.full(_BRANCHES, x), y + 0.035 * rise])
+        heading = 0.1 + 1.15 * rise + random.normal(0, 0.14, _BRANCHES)
         for level in range(_LEVELS):
-            length = 0.075 * 0.80**level * random.uniform(0.75, 1.25, len(start))
-            bend = heading + random.normal(0, 0.16, len(start))
+            length = 0.070 * 0.82**level * random.uniform(0.7, 1.3, len(start))
+            bend = heading + random.normal(0, 0.2, len(start))
             middle = start + 0.5 * length[:, None] * np.column_stack([np.cos(heading), np.sin(heading)])
             end = middle + 0.5 * length[:, None] * np.column_stack([np.cos(bend), np.sin(bend)])
             lines = np.stack([start, middle, end], axis=1)
             lines[:, :, 0] = MIDLINE + side * lines[:, :, 0]
             levels[level] += list(lines)
-            spread = random.uniform(0.20, 0.55, len(start))
+            spread = random.uniform(0.15, 0.55, len(start))
             start = np.repeat(end, 2, axis=0)
             heading = np.repeat(bend, 2) + np.column_stack([-spread, spread]).ravel()
-    groups = [
-        (levels[level], 0.0115 * 0.68**level, 0.78**level) for level in reversed(range(_LEVELS))
-    ]
+    groups = [(levels[level], 0.0110 * 0.70**level, 0.80**level) for level in reversed(range(_LEVELS))]
     hila = [
-        np.array([(MIDLINE + side * 0.055, y - 0.05), (MIDLINE + side * abs(_HILUM[side][0]), y), (MIDLINE + side * 0.068, y + 0.055)])
-        for side, y in ((-1, 0.455), (1, 0.430))
+        np.array(
+            [
+                (MIDLINE + side * 0.050, y - 0.05),
+                (MIDLINE + side * (x + 0.004), y),
+                (MIDLINE + side * 0.066, y + 0.06),
+            ]
+        )
+        for side, (x, y) in _HILUM.items()
     ]
-    tree = canvas.strokes(groups)
-    return tree + 0.8 * canvas.strokes([(hila, 0.030, 1.0)], blur=0.010)
+    return canvas.strokes(groups) + 0.7 * canvas.strokes([(hila, 0.030, 1.0)], blur=0.011)

@@ -52,7 +52,9 @@ def plan(
     )
     for part, aliases in PARTS.items():
         if part not in columns and part not in parts:
-            _recognise(part, aliases, [name for name in names if name not in findings], parts)
+            needed = part in ("image", "patient")
+            free = [name for name in names if needed or name not in findings]
+            _recognise(part, aliases, free, parts)
     own_patient = own_patient or ("image" in parts and parts.get("patient") == parts["image"])
     if "image" not in parts and "image" not in columns:
         problem = f"no column of image files; name it with --columns image=NAME. Columns are {listed(names)}"
@@ -93,7 +95,8 @@ def _chosen(names: list[str], columns: Mapping[str, str], defects: Defects) -> d
 
 
 def _recognise(part: str, aliases: Sequence[str], names: list[str], parts: dict[str, str]) -> None:
-    found = {_plain(name): name for name in reversed(names) if name not in parts.values()}
+    taken = set() if part == "image" else set(parts.values())  # the image's column may be the patient's too
+    found = {_plain(name): name for name in reversed(names) if name not in taken}
     known = [found[alias] for alias in aliases if alias in found]
     if known:
         parts[part] = known[0]

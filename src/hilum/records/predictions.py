@@ -84,7 +84,7 @@ class Predictions:
     @property
     def scores(self) -> Float[np.ndarray, "N F"]:
         """The probability of each finding in each radiograph."""
-        return self.table[list(self.findings)].to_numpy(np.float64)
+        return np.array(self.table[list(self.findings)], np.float64, order="C")
 
     @property
     def patients(self) -> NDArray[np.object_]:

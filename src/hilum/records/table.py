@@ -123,7 +123,7 @@ class Records:
     @property
     def labels(self) -> Float32[np.ndarray, "N F"]:
         """1, 0 or NaN (unknown) per radiograph and finding."""
-        return self.table[list(self.findings)].to_numpy(np.float32)
+        return np.array(self.table[list(self.findings)], np.float32, order="C")
 
     @property
     def patients(self) -> NDArray[np.object_]:

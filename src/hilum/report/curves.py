@@ -54,7 +54,7 @@ def _points(weights: np.ndarray, positive: np.ndarray, ends: np.ndarray) -> _Poi
 
 def _roc(point: _Points) -> np.ndarray:
     true, false = (np.r_[0.0, part] / part[-1] for part in point)
-    at = np.searchsorted(false, GRID, side="right") - 1  # of equal abscissae the highest point
+    at = np.searchsorted(false, GRID + 1e-12, side="right") - 1  # of equal abscissae the highest point
     after = np.minimum(at + 1, len(false) - 1)
     width = false[after] - false[at]
     share = np.divide(GRID - false[at], width, out=np.zeros_like(GRID), where=width > 0)

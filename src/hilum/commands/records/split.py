@@ -35,5 +35,7 @@ def split(config: Settings) -> Path:
     records.write(config.out)
     for name, group in records.table.groupby("split"):
         positives = ", ".join(f"{int(group[f].sum())} {f}" for f in records.findings)
-        log.info("%-5s %6d radiographs  %6d patients  %s", name, len(group), group["patient"].nunique(), positives)
+        log.info(
+            "%-5s %6d radiographs  %6d patients  %s", name, len(group), group["patient"].nunique(), positives
+        )
     return config.out
