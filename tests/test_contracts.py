@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from hilum import find
-from hilum.commands.pretrain import settings_for, task_in
+from hilum.commands import settings_of
+from hilum.commands.pretrain import task_in
 from hilum.config import TrainConfig, settings_in
 from hilum.data.loader import Batch
 from hilum.run import Run
@@ -45,7 +46,7 @@ def test_a_method_documents_its_settings_and_cites_its_paper(method):
     settings = settings_in(source)
     assert "https://" in source.read_text().split('"""')[1]
     assert settings.__doc__
-    assert all(field.description for field in settings_for(method).model_fields.values())
+    assert all(field.description for field in settings_of("pretrain", method).model_fields.values())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -125,7 +126,8 @@ with processes(torch.device("cpu")):
         forward = synchronised(task)
         forward(batch)["loss"].backward()
         if rank() == 0:
-            torch.save({n: w.grad for n, w in task.named_parameters() if w.grad is not None}, f"{sys.argv[1]}/{method}.pt")
+            gradients = {n: w.grad for n, w in task.named_parameters() if w.grad is not None}
+            torch.save(gradients, f"{sys.argv[1]}/{method}.pt")
 """
 
 

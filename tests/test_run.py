@@ -34,7 +34,7 @@ def test_settings_that_change_no_number_may_change(tmp_path):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "thesis.docx").write_text("")
-    with pytest.raises(OutputError, match="thesis.docx"):
+    with pytest.raises(OutputError, match=r"thesis\.docx"):
         Run.open(tmp_path, CONFIG, {})
 
 
@@ -90,7 +90,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(tmp_path, monkey
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(StorageError, match="disk is full.*MiB are free.*same command again"):
+        with pytest.raises(StorageError, match=r"disk is full.*MiB are free.*same command again"):
             run.save_checkpoint(2, {"weights": b"better"})
         monkeypatch.undo()
         assert run.load_checkpoint() == (1, {"weights": b"good"})

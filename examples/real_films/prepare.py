@@ -2,8 +2,8 @@
 
     python examples/real_films/prepare.py FOLDER tables
 
-FOLDER holds nih_rsna, tuberculosis_shenzhen and paediatric_pneumonia, each with a labels.csv. One split by patient
-serves every task of a collection, so that one pretraining keeps clear of all test patients:
+FOLDER holds nih_rsna, tuberculosis_shenzhen and paediatric_pneumonia, each with a labels.csv. One split by
+patient serves every task of a collection, so that one pretraining keeps clear of all test patients:
 NIH 40 % train, 15 % validation, 45 % test; Shenzhen half in pretraining, half the test of another hospital;
 the paediatric films are for pretraining alone.
 """

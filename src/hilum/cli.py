@@ -1,4 +1,4 @@
-"""Words on the command line → settings → one command's function; errors as a few lines, with their exit code."""
+"""Words on the command line → settings → one command's function; errors as a few lines and an exit code."""
 
 import logging
 import sys
@@ -123,9 +123,9 @@ def overview() -> str:
     return (
         "  hilum demo --out demo\n\nPretraining on chest radiographs and transferring what was learnt.\n\n"
         + "\n".join(lines)
-        + "\n\n`hilum COMMAND --help` says what a command can be told. Exit codes: 0 done, 1 a bug, 2 settings, "
-        "65 bad data,\n66 not there, 69 package missing, 70 not finite, 73 cannot write, 74 disk, 130 and 143 stopped "
-        "and saved.\n"
+        + "\n\n`hilum COMMAND --help` says what a command can be told.\nExit codes: 0 done, 1 a bug, "
+        "2 settings, 65 bad data, 66 not there, 69 package missing, 70 not finite,\n73 cannot write, 74 disk, "
+        "130 and 143 stopped and saved.\n"
     )
 
 
@@ -138,7 +138,7 @@ def usage(name: str, cls: type[Config]) -> str:
     lines += ["  --config FILE", "      Settings from a YAML file; flags go before them."]
     if name == "pretrain":
         lines.append(
-            f"\nMethods: {', '.join(find.names(commands.METHODS))}; `hilum pretrain METHOD --help` adds its own settings."
+            f"\nMethods: {', '.join(find.names(commands.METHODS))}; `hilum pretrain METHOD --help` adds more."
         )
     return "\n".join(lines) + "\n"
 

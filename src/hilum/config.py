@@ -125,7 +125,8 @@ class TrainConfig(Config):
     momentum: float = 0.9
     """Momentum of sgd and lars."""
     schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
-    """Learning rate after the warm-up. step: tenfold less at 60 % and 80 %. plateau: tenfold less when `monitor` stalls."""
+    """Learning rate after the warm-up. step: tenfold less at 60 % and 80 %. plateau: tenfold less when
+    `monitor` stalls."""
     warmup: float = 0.05
     """Share of the run in which the learning rate rises linearly from 0."""
     clip: float = 0.0
@@ -135,7 +136,7 @@ class TrainConfig(Config):
     monitor: str = ""
     """Validation metric by which the best epoch is kept; empty: the last epoch is kept."""
     patience: int = 0
-    """Validations without improvement after which the run ends; 0: never. plateau waits half of it, at least 1."""
+    """Validations without improvement after which the run ends; 0: never. plateau waits half of it, or 1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the encoder. auto: bfloat16 where the device is fast at it, float32 otherwise."""
     compile: bool = False

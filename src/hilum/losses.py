@@ -13,7 +13,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def full_precision(loss: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
-    """A loss that is computed in float32 whatever the encoder ran in: sums over a batch lose too much in bfloat16."""
+    """A loss computed in float32 whatever the encoder ran in: sums over a batch lose too much in bfloat16."""
 
     @functools.wraps(loss)
     def in_float32(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
@@ -37,7 +37,7 @@ def masked_bce(logits: Float[Tensor, "B F"], labels: Float[Tensor, "B F"]) -> Fl
 
 @full_precision
 def masked_cross_entropy(logits: Float[Tensor, "B F"], labels: Float[Tensor, "B F"]) -> Float[Tensor, ""]:
-    """Softmax cross entropy against the one finding that is 1; rows without any 1 are unknown and weigh nothing."""
+    """Softmax cross entropy against the one finding that is 1; rows without a 1 are unknown, of no weight."""
     target = labels.nan_to_num()
     known = target.sum(1) > 0
     terms = -(target * functional.log_softmax(logits, 1)).sum(1)

@@ -44,9 +44,8 @@ class Progress:
         ]
         if speed > 0:
             left = (self.total - done) / speed
-            parts.append(
-                f"{left_words(left)} left, done at {time.strftime('%H:%M', time.localtime(time.time() + left))}"
-            )
+            clock = time.strftime("%H:%M", time.localtime(time.time() + left))
+            parts.append(f"{left_words(left)} left, done at {clock}")
         self._show(" · ".join(parts))
 
     def _show(self, text: str) -> None:

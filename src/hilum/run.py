@@ -181,8 +181,8 @@ class Run:
     def load_checkpoint(self, *, cut: bool = True) -> tuple[int, dict[str, bytes]] | None:
         """The newest checkpoint whose every hash agrees, and its step; None if the run has not got so far.
 
-        Rows of metrics.jsonl that were written after it are cut: they will be written again. Of several processes
-        one cuts.
+        Rows of metrics.jsonl that were written after it are cut: they will be written again. Of several
+        processes one cuts.
         """
         for folder in self._checkpoints():
             try:
@@ -278,6 +278,7 @@ def _storage(path: Path, error: OSError) -> StorageError:
         except OSError:
             free = ""
         return StorageError(
-            f"{path}: the disk is full{free}. What was saved before is good: make room and give the same command again"
+            f"{path}: the disk is full{free}. What was saved before is good: make room and give the same "
+            "command again"
         )
     return StorageError(f"{path}: cannot be written: {error.strerror or error}")

@@ -2,13 +2,13 @@ import json
 
 import numpy as np
 import pytest
-from tests.report.samples import predicted, sample, table
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
 from hilum.errors import MissingError, RecordsError
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.evaluate import Floor, Report, evaluate
+from tests.report.samples import predicted, sample, table
 
 FAST = {"replicates": 50}
 

@@ -12,7 +12,7 @@ from hilum.report.page import write_page
 from hilum.report.words import number
 from tests.report.samples import sample
 
-HOSTILE = "<b>Edema & \"co\"</b> $x$"
+HOSTILE = '<b>Edema & "co"</b> $x$'
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -110,7 +110,11 @@ def test_the_page_has_every_number(page, report):
         assert f"{number(estimate.value)} ({low} to {high})" in text
     for threshold in report.thresholds:
         assert number(threshold.value) in text
-    for figure in (report.images, report.patients, *(n for c in report.confusion for r in c.counts for n in r)):
+    for figure in (
+        report.images,
+        report.patients,
+        *(n for c in report.confusion for r in c.counts for n in r),
+    ):
         assert re.search(rf"\b{figure}\b", text)
 
 
@@ -173,7 +177,7 @@ def test_an_unsplit_evaluation_says_so_in_the_first_sentence(tmp_path):
 def test_exclusive_findings_show_their_confusion_matrix(tmp_path):
     records, predictions = sample(findings=("a", "b", "c"))
     table = records.table.copy()
-    table[["a", "b", "c"]] = np.eye(3)[np.arange(len(table)) // 3 % 3]
+    table[["a", "b", "c"]] = np.eye(3)[np.arange(len(table)) % 3]
     report = evaluate(predictions, Records(table, records.findings), exclusive=True, replicates=50)
     write_page(report, tmp_path / "report.html", images=films)
     text = " ".join(checked(tmp_path / "report.html").text)

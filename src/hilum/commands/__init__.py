@@ -38,7 +38,7 @@ def settings_of(name: str, method: str = "") -> type[Config]:
 
 
 def constant(name: str, which: str) -> str:
-    """What a command's file says of itself: EXAMPLE, a line to copy, or TAKES, the setting of its bare words."""
+    """What a command's file says of itself: EXAMPLE, a line to copy; TAKES, the setting of bare words."""
     for node in ast.parse(find.path(*_place(name)).read_text(encoding="utf-8")).body:
         if (
             isinstance(node, ast.Assign)
@@ -56,7 +56,7 @@ def call(name: str, config: Config) -> Any:
 
 
 def function(name: str) -> Callable[..., Any]:
-    """A command as a Python function of its settings: the one that its bare words are, then all others by name."""
+    """A command as a Python function: its first setting may go without a name, as on the command line."""
     takes = constant(name, "TAKES")
 
     def run(*first: Any, **settings: Any) -> Any:

@@ -21,6 +21,8 @@ from hilum.images.store import Store, build_store
 from hilum.models.encoder import PIXELS, Encoder
 from hilum.models.weights import load_encoder
 from hilum.records.table import Records
+from hilum.report.report import Report
+from hilum.report.words import interval
 from hilum.run import Run
 
 log = logging.getLogger(__name__)
@@ -107,7 +109,7 @@ def _commit() -> str | None:
 
 
 def fingerprints(records: Records, store: Store) -> dict[str, list[str]]:
-    """Hashes of the patients and of the decoded pixels, by which a later test notices that it was trained on."""
+    """Hashes of patients and of decoded pixels, by which a later test notices that it was trained on."""
     rows = store.rows(records.table["image"].tolist())
     return {
         "patients": sorted({_hash(name.encode()) for name in records.table["patient"]}),
@@ -129,8 +131,9 @@ def refuse_overlap(run: Path, test: Records, store: Store, *, allow: bool) -> in
     images = len(set(seen["images"]) & set(now["images"]))
     if (patients or images) and not allow:
         raise RecordsError(
-            f"{run}: was trained on {patients} patients and {images} films of this test split. Its scores there would "
-            "mean nothing. Pretrain again with --hold-out this table, or say --allow-overlap, which the report repeats"
+            f"{run}: was trained on {patients} patients and {images} films of this test split. Its scores there "
+            "would mean nothing. Pretrain again with --hold-out this table, or say --allow-overlap, which the "
+            "report repeats"
         )
     return patients
 
@@ -164,6 +167,15 @@ def held_out(records: Records, tables: Sequence[Path]) -> Records:
             "held out: %d radiographs of %d patients", out.sum(), records.table["patient"][out].nunique()
         )
     return records.take(~out.to_numpy())
+
+
+def headline(report: Report) -> str:
+    """The one number to quote, with its interval and n."""
+    estimate = report.headline
+    if estimate is None or estimate.value is None:
+        return f"AUROC not defined: {estimate.note if estimate else 'no finding was scored'}"
+    known = f"{estimate.images} radiographs, {estimate.patients} patients, {estimate.positives} positive"
+    return f"AUROC {interval(estimate.value, estimate.low, estimate.high)} of {estimate.finding} ({known})"
 
 
 def _hash(content: bytes) -> str:

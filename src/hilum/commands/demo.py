@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from hilum.cli import function
+from hilum.commands import function
 from hilum.config import Config
 from hilum.images.phantom import write_phantoms
 

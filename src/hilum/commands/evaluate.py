@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from hilum.commands._open import open_records
+from hilum.commands._open import headline, open_records
 from hilum.config import RecordsConfig
 from hilum.errors import OutputError
 from hilum.records.predictions import Predictions
@@ -38,5 +38,5 @@ def evaluate(config: Settings) -> Path:
     config.out.mkdir(parents=True)
     report.write(config.out / "report.json")
     write_page(report, config.out / "report.html")
-    log.info("%s", report.headline())
+    log.info("%s", headline(report))
     return config.out

@@ -17,7 +17,7 @@ from hilum.commands._open import (
     open_store,
     write_trained_on,
 )
-from hilum.config import RecordsConfig, StoreConfig, TrainConfig, joined, settings_in
+from hilum.config import RecordsConfig, StoreConfig, TrainConfig, settings_in
 from hilum.data.loader import Loader
 from hilum.data.views import PRESETS, ViewRecipe
 from hilum.errors import RecordsError
@@ -66,12 +66,6 @@ class Settings(RecordsConfig, StoreConfig, TrainConfig):
     """Changes to it, for example crop_min=0.3 flip=0.5 (a flip puts the heart on the wrong side)."""
     hold_out: list[Path] = []
     """Tables whose validation and test patients are kept out of this pretraining."""
-
-
-def settings_for(method: str) -> type[Settings]:
-    """The settings of `pretrain` together with those of one method."""
-    both = joined("Settings", settings_in(Path(__file__)), settings_in(find.path("hilum.methods", method)))
-    return both  # type: ignore[return-value]
 
 
 def pretrain(config: Settings) -> Path:

@@ -11,6 +11,7 @@ from torch import nn
 
 from hilum.commands._open import (
     environment,
+    headline,
     input_spec,
     open_encoder,
     open_records,
@@ -51,7 +52,7 @@ class Settings(RecordsConfig, StoreConfig, TrainConfig):
     out: Path
     """Where the run is written. An unfinished run there is resumed."""
     init: str = "random"
-    """The encoder: a run, a weights file, imagenet (needs a network), random, or pixels (the film at 32×32)."""
+    """The encoder: a run, a weights file, imagenet (needs a network), random, or pixels (32×32)."""
     fit: Literal["logistic", "linear", "finetune"] = "logistic"
     """What is trained: a head by logistic regression, a head by gradient descent, or everything."""
     label_fraction: list[float] = [1.0]
@@ -59,7 +60,7 @@ class Settings(RecordsConfig, StoreConfig, TrainConfig):
     seeds: list[int] = [0]
     """Draws of the training patients, and of everything else that is random in a fit."""
     exclusive: bool = False
-    """Exactly one finding is present in each radiograph: softmax where the default is one sigmoid per finding."""
+    """Exactly one finding is present in each radiograph: softmax in place of a sigmoid per finding."""
     arch: str = "resnet18"
     """The backbone, where the encoder does not say itself: timm's name, or torchvision/ and torchvision's."""
     image_size: int = 224
@@ -99,7 +100,7 @@ def transfer(config: Settings) -> Path:
             classifier = _fit(config, cells[0], encoder, records, store, run)
             report = _score(classifier, config, records, store, run, facts)
             write_page(report, run.path / "report.html", images=film_of(store))
-            log.info("%s", report.headline())
+            log.info("%s", headline(report))
         else:
             _fit_grid(config, cells, encoder, records, store, run, facts)
         run.finish({"cells": len(cells)})
@@ -146,7 +147,7 @@ def _fit_grid(
                 classifier, one, records, store, inner, facts, keep_model=config.fit != "logistic"
             )
             inner.finish({"fraction": cell.fraction, "seed": cell.seed})
-            log.info("%s: %s", cell.name, report.headline())
+            log.info("%s: %s", cell.name, headline(report))
 
 
 def _fit(
@@ -243,8 +244,8 @@ def _split(records: Records, config: Settings) -> Records:
     missing = {"train", "val", "test"} - present
     if missing:
         raise RecordsError(
-            f"{config.records}: column split has no {', '.join(sorted(missing))} rows; transfer trains on train, chooses "
-            "on val and scores on test. `hilum records split` makes all three by patient"
+            f"{config.records}: column split has no {', '.join(sorted(missing))} rows; transfer trains on "
+            "train, chooses on val and scores on test. `hilum records split` makes all three by patient"
         )
     return records
 

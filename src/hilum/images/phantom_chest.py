@@ -10,6 +10,9 @@ from hilum.images.phantom_body import MIDLINE, Patient, Pose, mirrored
 from hilum.images.phantom_canvas import Canvas, Layer, Points, band, smooth
 
 SIDES = (-1, 1)
+AERATED = 0.46
+"""What a lung full of air takes less from the beam than the same lung full of water."""
+VESSELS = 0.26
 _HILUM = {-1: (0.062, 0.455), 1: (0.070, 0.430)}
 _BRANCHES = 6
 _LEVELS = 5
@@ -17,36 +20,53 @@ _LEVELS = 5
 
 @dataclass
 class Chest:
-    """Layers that a finding may change before they are added up."""
+    """The layers of one film, not yet added up, so that findings can change them."""
 
     lungs: dict[int, Layer]
-    """By side, 1 where the beam crosses the lung and nothing lies before it that hides it, with soft edges."""
+    """By side: 1 where lung is seen, little where heart or great vessels cover it."""
     air: Layer
     """How much lung the beam crosses."""
     tissue: Layer
     """All that is not lung."""
     vessels: Layer
+    """The lungs' arteries."""
     heart: Layer
+    """1 inside the heart's shadow."""
+
+    def attenuation(self) -> Layer:
+        """The layers added up."""
+        total = self.vessels * np.minimum(self.air, np.float32(0.7))
+        total *= VESSELS
+        total += self.tissue
+        cv2.scaleAdd(self.air, -AERATED, total, total)
+        return total
 
 
-def chest(canvas: Canvas, patient: Patient, pose: Pose, random: np.random.Generator) -> Chest:
+def draw_chest(canvas: Canvas, patient: Patient, pose: Pose, random: np.random.Generator) -> Chest:
     """The layers of one film without findings."""
     outlines = {side: shape.lung(side, pose.diaphragm) for side in SIDES}
     heart = canvas.fill(shape.heart(patient, pose))
     lungs = {side: canvas.fill(outline) for side, outline in outlines.items()}
     both = lungs[-1] + lungs[1]
     shadow = np.maximum(canvas.fill(*_mediastinum(patient)), heart)
-    air = both * (0.30 + 0.70 * canvas.fill(*outlines.values(), blur=0.035))
-    air *= 1 - 0.85 * shadow
-    solid = canvas.fill(_abdomen(pose), blur=0.01) * (1 - both)
-    covered = np.maximum(solid, shadow)
-    tissue = _trunk(canvas, patient) + 0.12 * shadow + 0.20 * solid
-    tissue += _ribs(canvas, patient) * (1 - 0.65 * covered)
+    solid = canvas.fill(_abdomen(pose), blur=0.01)
+    solid *= 1 - both
+    clear = 1 - 0.75 * shadow
+    air = 0.30 + 0.70 * canvas.fill(*outlines.values(), blur=0.035)
+    air *= both
+    air *= 1 - 0.90 * shadow
+    tissue = _trunk(canvas, patient)
+    tissue += 0.14 * shadow * (1 - solid)
+    tissue += 0.20 * solid
+    tissue += _ribs(canvas, patient) * (1 - 0.65 * np.maximum(solid, shadow))
     tissue += _bones(canvas, patient, pose)
     tissue -= _gases(canvas, pose, random)
-    clear = 1 - 0.75 * shadow
-    lungs = {side: layer * clear for side, layer in lungs.items()}
-    return Chest(lungs, air, tissue, _vessels(canvas, random) * both, heart)
+    if pose.view == "AP":
+        tissue += 0.16 * _leads(canvas, random)
+    vessels = _vessels(canvas, random)
+    vessels *= both
+    vessels *= clear
+    return Chest({side: layer * clear for side, layer in lungs.items()}, air, tissue, vessels, heart)
 
 
 def _abdomen(pose: Pose) -> Points:
@@ -81,17 +101,19 @@ def _mediastinum(patient: Patient) -> list[Points]:
 
 
 def _trunk(canvas: Canvas, patient: Patient) -> Layer:
-    """Soft tissue: as thick as an ellipse, the arms beside it, muscles of chest and shoulders, breasts."""
+    """Soft tissue: thickest in the middle, thinner in the arms; muscles of neck and chest, breasts."""
     outline = shape.body(patient.build)
-    sharp = canvas.fill(outline)
-    broad = canvas.fill(outline, blur=0.07)
-    layer = sharp * (0.10 + 0.62 * broad * np.sqrt(broad)) * patient.build**0.7
-    layer += 0.10 * canvas.fill(*(_neck_muscle(side) for side in SIDES), blur=0.012)
-    layer += 0.07 * canvas.fill(*(_pectoral(side) for side in SIDES), blur=0.02)
+    core = canvas.fill(_oval(MIDLINE, 0.62, 0.30, 0.72), blur=0.09)
+    layer = 0.10 + 0.24 * canvas.fill(outline, blur=0.06)
+    layer += 0.38 * core
+    layer += 0.09 * canvas.fill(*(_neck_muscle(side) for side in SIDES), blur=0.016)
+    layer += 0.06 * canvas.fill(*(_pectoral(side) for side in SIDES), blur=0.02)
+    layer *= patient.build**0.7
     if patient.sex == "F":
         breasts = [_breast(side, patient.build) for side in SIDES]
-        layer += (0.05 + 0.05 * patient.build) * canvas.fill(*breasts, blur=0.009)
-        layer += 0.06 * patient.build * canvas.fill(*breasts, blur=0.03)
+        layer += (0.03 + 0.05 * patient.build) * canvas.fill(*breasts, blur=0.007)
+        layer += 0.07 * patient.build * canvas.fill(*breasts, blur=0.03)
+    layer *= canvas.fill(outline)
     return layer
 
 
@@ -261,4 +283,16 @@ def _vessels(canvas: Canvas, random: np.random.Generator) -> Layer:
         )
         for side, (x, y) in _HILUM.items()
     ]
-    return canvas.strokes(groups) + 0.7 * canvas.strokes([(hila, 0.030, 1.0)], blur=0.011)
+    return canvas.strokes(groups) + 0.6 * canvas.strokes([(hila, 0.030, 1.0)], blur=0.011)
+
+
+def _leads(canvas: Canvas, random: np.random.Generator) -> Layer:
+    """Electrodes and wires of a monitored patient; none on every third film."""
+    if random.random() < 1 / 3:
+        return np.zeros((canvas.size, canvas.size), np.float32)
+    ends = np.array([(0.24, 0.22), (0.77, 0.24), (0.72, 0.66)]) + random.normal(0, 0.02, (3, 2))
+    way = random.uniform(-0.12, 0.12, (3, 2))
+    exit_ = np.array([random.choice([0.2, 0.8]), 1.1])
+    wires = [smooth(np.array([end, (end + exit_) / 2 + bend, exit_])) for end, bend in zip(ends, way, strict=True)]
+    dots = [np.array([end, end + 1e-4]) for end in ends]
+    return canvas.strokes([(wires, 0.0035, 0.7), (dots, 0.022, 1.0)])

@@ -1,4 +1,4 @@
-"""MoCo v2: a view attracts its key, made by a slowly moving encoder, and is repelled by a queue of older keys.
+"""MoCo v2: a view attracts its key, made by a slowly moving encoder; a queue of older keys repels it.
 
 He et al. 2020, https://arxiv.org/abs/1911.05722; Chen et al. 2020, https://arxiv.org/abs/2003.04297
 """
@@ -53,7 +53,7 @@ class MoCo(Task):
         """The key encoder starts as a copy, the queue as random directions."""
         super().__init__()
         self.model = encoder
-        # Without BatchNorm, as in MoCo v2: it would let a query recognise its batch instead of its radiograph.
+        # Without BatchNorm, as in MoCo v2: it lets a query recognise its batch, not its radiograph.
         self.project = projector([encoder.num_features, encoder.num_features, projection_dim], norm=False)
         self.key_model = copy_of(self.model)
         self.key_project = copy_of(self.project)
@@ -63,7 +63,7 @@ class MoCo(Task):
         self.register_buffer("oldest", torch.zeros((), dtype=torch.long))
 
     def before_step(self, progress: float) -> None:
-        """Moves the key encoder towards the encoder, equation 2; its BatchNorm keeps statistics of its own."""
+        """Moves the key encoder, equation 2; its BatchNorm keeps statistics of its own."""
         move_towards(self.key_model, self.model, momentum=self.momentum_keys, buffers=False)
         move_towards(self.key_project, self.project, momentum=self.momentum_keys, buffers=False)
 

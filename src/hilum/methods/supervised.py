@@ -22,7 +22,7 @@ class Settings(Config):
     """Settings of supervised pretraining."""
 
     exclusive: bool = False
-    """Exactly one finding is present in each radiograph: softmax where the default is one sigmoid per finding."""
+    """Exactly one finding is present in each radiograph: softmax in place of a sigmoid per finding."""
 
 
 class Supervised(Task):
@@ -58,5 +58,5 @@ class Supervised(Task):
             logits = self.model(batch.views[0])
         loss = masked_cross_entropy if self.model.exclusive else masked_bce
         known = (~batch.labels.isnan()).sum().float()
-        # Processes that know more labels weigh more, so that together they take the mean over all known labels.
+        # Processes that know more labels weigh more: together they take the mean over all known labels.
         return {"loss": loss(logits, batch.labels) * known / mean_over_processes(known).clamp(min=1)}

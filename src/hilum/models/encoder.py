@@ -21,8 +21,8 @@ PIXELS = "pixels/"
 class Encoder(nn.Module):
     """Any timm backbone on one grey channel.
 
-    Also torchvision's that timm lacks (`torchvision/squeezenet1_0`), and `pixels/32`, which learns nothing: the
-    film itself at 32×32 pixels, the floor that every encoder has to beat.
+    Also torchvision's that timm lacks (`torchvision/squeezenet1_0`), and `pixels/32`, which learns nothing:
+    the film itself at 32×32 pixels, the floor that every encoder has to beat.
 
     `forward = pool ∘ last map`, so that Grad-CAM and detectors need nothing but `feature_maps`.
     """

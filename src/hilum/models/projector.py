@@ -1,6 +1,7 @@
 """The head on which a pretext loss is computed, thrown away afterwards."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -14,7 +15,7 @@ def projector(sizes: Sequence[int], *, norm: bool = True) -> nn.Sequential:
     )
     """
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for before, after in pairwise(sizes[:-1]):
         layers.append(nn.Linear(before, after, bias=not norm))
         layers.extend([nn.BatchNorm1d(after)] if norm else [])
         layers.append(nn.ReLU(inplace=True))

@@ -1,6 +1,6 @@
 """Weights files: one self-describing .safetensors, and what is read from other people's files.
 
-The header says what the tensors are (`kind`, `arch`, `findings`, `input`), so the file alone rebuilds the model.
+The header says what the tensors are (`kind`, `arch`, `findings`, `input`): the file alone rebuilds the model.
 An encoder's tensors have timm's own names: a plain timm model loads them.
 """
 
@@ -38,7 +38,7 @@ class Header:
     findings: tuple[str, ...] = ()
     exclusive: bool = False
     parent: str = ""
-    """Where the weights that training started from came from: a run's name, a file's name with its hash, or random."""
+    """Where training started: a run, a weights file, imagenet or random."""
     notes: str = ""
     """Licence and terms that came with the parent's weights."""
 
@@ -127,7 +127,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> Non
     """
     own = module.state_dict()
     given = sum_stem(tensors, own)
-    # timm and torchvision added this counter after many published files were written; it only matters to cumulative BatchNorm.
+    # Many published files are older than this counter, which only a cumulative BatchNorm reads.
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     misfit = [
         f"{name} is {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
@@ -151,7 +151,7 @@ def read_header(path: Path) -> Header | None:
     """The header of one of this library's files; None for anybody else's.
 
     Raises:
-        WeightsError: the file is no safetensors file though its name says so, or its header is from a newer version.
+        WeightsError: the file is damaged, or its header is from a newer version.
     """
     if path.suffix != ".safetensors":
         return None

@@ -84,7 +84,7 @@ class _Cells:
                 grown.extend(cells)
             else:
                 grown.extend([keep(cell, cell) for cell in map(str.strip, cells)])
-        if self.roles.own_patient and "image" in self.roles.parts:
+        if self.roles.own_patient and "image" in self.roles.parts and "patient" not in self.roles.parts:
             cells = by_name[self.roles.parts["image"]]
             self.parts.setdefault("patient", []).extend(cell.strip() for cell in cells)
         for name in (*self.roles.findings, *self.roles.candidates):

@@ -1,10 +1,10 @@
 """An order of patients of which every beginning is stratified.
 
-Patients are laid out so that alike ones are neighbours: first those with the rarest finding, within them
-those with the next rarest, and so on. The layout is then visited in van der Corput's order (0, 1/2, 1/4, 3/4,
-1/8, ...), which at any moment has visited every stretch of it in proportion. So the first 1 % of the order
-hold about 1 % of the patients with each finding and combination of findings, they lie within the first 10 %,
-and no search is needed.
+Patients are halved, the halves are halved, and so on; the order is the first half's, then the second half's. Each
+halving pairs patients that are alike, and sends of each pair one to either side: the one that makes the counts of
+positive and negative patients on the two sides more equal. So any beginning of the order is a sum of a few balanced
+groups: of every finding it holds its share to within a few patients. The first 1 % lie within the first 10 %.
+All halvings of one size are walked at once, which takes N vectorised steps for N patients.
 """
 
 import hashlib
@@ -33,8 +33,7 @@ def ranking(
     """
     names, states = states_of(patients, labels)
     luck = np.array([_draw(name, seed) for name in names], np.uint64)
-    order = _van_der_corput(_layout(states, luck), seed)
-    return names[_covering_first(states, order, spare)]
+    return names[_covering_first(states, _balanced(states, luck), spare)]
 
 
 def states_of(
@@ -64,21 +63,38 @@ def _layout(states: NDArray[np.uint8], luck: NDArray[np.uint64]) -> NDArray[np.i
     return np.lexsort(tuple(keys))
 
 
-def _van_der_corput(layout: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Visits the layout so that any beginning is spread evenly over it."""
-    count = len(layout)
-    if count < 2:
-        return layout
-    bits = int(count - 1).bit_length() + 1  # points twice as dense as patients, so that each has one
-    points = np.zeros(1 << bits, np.int64)
-    numbers = np.arange(1 << bits)
-    for bit in range(bits):
-        points |= (numbers >> bit & 1) << (bits - 1 - bit)
-    shift = _draw("shift", seed) >> (64 - bits)
-    visited = (points + int(shift)) % (1 << bits) * count >> bits
-    places, first = np.unique(visited, return_index=True)
-    order: NDArray[np.int64] = layout[places[np.argsort(first)]]
-    return order
+def _balanced(states: NDArray[np.uint8], luck: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The order made by halving; where both of a pair balance equally well, luck decides."""
+    layout = _layout(states, luck)
+    nobody = len(layout)
+    luck = np.append(luck[layout].argsort().argsort(), nobody)  # ranks in the layout's order
+    ordered = states[layout]
+    wishes = np.concatenate([ordered == _POSITIVE, ordered == _NEGATIVE], axis=1).astype(np.int8)
+    weights = 1 / np.maximum(wishes.sum(axis=0, dtype=np.float32), 1)  # an imbalance counts as a share
+    wishes = np.concatenate([wishes, np.zeros((1, wishes.shape[1]), np.int8)])
+    groups = np.arange(nobody)[None]
+    while groups.shape[1] > 1:
+        if groups.shape[1] % 2:
+            groups = np.pad(groups, ((0, 0), (0, 1)), constant_values=nobody)
+        groups = _halve(groups, wishes, weights, luck)
+    order = groups[:, 0] if nobody else np.empty(0, np.int64)
+    return layout[order[order < nobody]]
+
+
+def _halve(
+    groups: NDArray[np.int64], wishes: NDArray[np.int8], weights: NDArray[np.float32], luck: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Two groups of half the width from each, next to each other."""
+    first, second = groups[:, 0::2].copy(), groups[:, 1::2].copy()
+    excess = np.zeros((len(groups), wishes.shape[1]), np.float32)  # of the first half over the second
+    for place in range(first.shape[1]):
+        one, other = first[:, place], second[:, place]
+        difference = wishes[one] - wishes[other]
+        gain = (excess * difference) @ weights
+        swap = (gain > 0) | ((gain == 0) & (luck[one] > luck[other]))
+        excess += np.where(swap[:, None], -difference, difference)
+        first[:, place], second[:, place] = np.where(swap, (other, one), (one, other))
+    return np.stack([first, second], axis=1).reshape(2 * len(groups), -1)
 
 
 def _covering_first(states: NDArray[np.uint8], order: NDArray[np.int64], spare: int) -> NDArray[np.int64]:

@@ -46,7 +46,8 @@ class Watch:
         spread, rank = feature_std(features), rankme(features)
         if rank < 2 or rank < self.best_rank / 2:
             log.warning(
-                "collapse: embeddings of %d radiographs use %.1f dimensions (RankMe), %.1f at best before; spread %.3f. "
+                "collapse: embeddings of %d radiographs use %.1f dimensions (RankMe), %.1f at best before; "
+                "spread %.3f. "
                 "Consider a lower --lr, a larger --batch-size, or another method",
                 len(features),
                 rank,

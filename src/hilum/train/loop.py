@@ -15,10 +15,10 @@ from hilum.models.ema import copy_of, move_towards
 from hilum.progress import Progress
 from hilum.run import Run
 from hilum.train import parallel
+from hilum.train.clock import Clock
 from hilum.train.optim import learning_rate, optimizer_for
 from hilum.train.state import State
 from hilum.train.stop import stop_signals
-from hilum.train.clock import Clock
 from hilum.train.task import Task
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,9 @@ def fit(
 ) -> None:
     """Trains `task.model` in place, from the run's last checkpoint if it has one.
 
-    After each epoch, or twenty times where there are more, `validate(model)` gives numbers to log. With `config.monitor` the model ends as it was when
-    that number was best: highest, or lowest if its name ends in loss.
+    After each epoch, or twenty times where there are more, `validate(model)` gives numbers to log. With
+    `config.monitor` the model ends as it was when that number was best: highest, or lowest if its name ends
+    in loss.
 
     Raises:
         NumericalError: the loss is not finite.
@@ -86,9 +87,7 @@ def fit(
                 norms = {} if norm is None else {"gradient_norm": float(norm)}
                 _log(run, where | numbers | norms | clock.facts())
                 line.update(now.step, loss=f"{numbers['loss']:.4g}", lr=f"{lr:.2g}", **clock.words())
-            ended = now.step == total or math.floor(now.step / per_epoch) > math.floor(
-                (now.step - 1) / per_epoch
-            )
+            ended = now.step == total or now.step // between > (now.step - 1) // between
             if ended and validate is not None and parallel.rank() == 0:
                 with torch.no_grad():
                     found = dict(validate(average or task.model))
@@ -101,7 +100,8 @@ def fit(
                 clock.saved()
             if wanted and now.step < total:
                 raise Interrupted(
-                    f"{run.path}: stopped at step {now.step:,} of {total:,} and saved; the same command goes on from here",
+                    f"{run.path}: stopped at step {now.step:,} of {total:,} and saved; the same command goes "
+                    "on from here",
                     stop.code,
                 )
     state.conclude()
@@ -127,7 +127,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The arithmetic of an encoder: bfloat16 where asked, or where auto finds that the device is fast at it."""
+    """The arithmetic of an encoder: bfloat16 where asked, or where auto finds the device fast at it."""
     fast = {"cuda": torch.cuda.is_available() and torch.cuda.is_bf16_supported(), "cpu": _fast_cpu_bfloat16()}
     wanted = precision == "bfloat16" or (precision == "auto" and fast.get(device.type, False))
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
@@ -163,8 +163,9 @@ def _refuse_non_finite(task: Task, terms: Mapping[str, Tensor], step: int, run: 
         else "the weights were still finite"
     )
     raise NumericalError(
-        f"{run.path}: {', '.join(bad)} became {float(terms[bad[0]])} at step {step:,} ({cause}). Nothing was saved after "
-        "the last checkpoint. Try a lower --lr, a longer --warmup, --clip 1, or --precision float32 in a new --out"
+        f"{run.path}: {', '.join(bad)} became {float(terms[bad[0]])} at step {step:,} ({cause}). Nothing was saved "
+        "after the last checkpoint. Try a lower --lr, a longer --warmup, --clip 1, or --precision float32 in a "
+        "new --out"
     )
 
 

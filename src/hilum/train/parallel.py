@@ -36,7 +36,7 @@ def world() -> int:
 
 
 def gather(local: Tensor) -> Tensor:
-    """The rows of all processes, in the order of their ranks; the gradient flows back to whose rows they were."""
+    """The rows of all processes, in the order of their ranks; gradients flow back to whose rows they were."""
     if world() == 1:
         return local
     everyone: Tensor = _Gather.apply(local)  # type: ignore[no-untyped-call]
@@ -65,10 +65,11 @@ def synchronised(task: nn.Module) -> nn.Module:
     on_gpu = next(task.parameters()).is_cuda
     # Buffers agree without being broadcast: statistics are shared, and queues are filled with gathered keys.
     # torch 2.13 renamed the option and warns about the old name.
-    options = inspect.signature(DistributedDataParallel).parameters
-    without = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"
+    known = inspect.signature(DistributedDataParallel).parameters
+    without = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     devices = [torch.cuda.current_device()] if on_gpu else None
-    return DistributedDataParallel(task, device_ids=devices, **{without: False})
+    options: dict[str, Any] = {without: False}
+    return DistributedDataParallel(task, device_ids=devices, **options)
 
 
 def _share_statistics(module: nn.Module) -> None:
@@ -92,8 +93,8 @@ class _SharedNorm:
         shape = [1, -1, 1, 1][: x.ndim]
         count = x.numel() // x.shape[1] * world()
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        mean = _Sum.apply(wide.sum(over)) / count
-        variance = _Sum.apply(wide.sub(mean.view(shape)).square().sum(over)) / count
+        mean = _sum(wide.sum(over)) / count
+        variance = _sum(wide.sub(mean.view(shape)).square().sum(over)) / count
         if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
             with torch.no_grad():
                 momentum = 0.1 if norm.momentum is None else norm.momentum
@@ -108,6 +109,11 @@ class _SharedNorm:
         return out.to(x.dtype)
 
 
+def _sum(local: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(local)  # type: ignore[no-untyped-call]
+    return total
+
+
 class _Gather(torch.autograd.Function):
     """Rows of all processes; each row's gradient is what all processes together ask of it."""
 
@@ -119,7 +125,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Adds up over processes, and takes this one's rows."""
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
@@ -137,7 +143,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Adds up gradients."""
         total = gradient.contiguous().clone()
         dist.all_reduce(total)

@@ -54,7 +54,7 @@ class State:
         self.now = Standing(**json.loads(files[STANDING]))
         if self.now.threads != torch.get_num_threads():
             log.warning(
-                "resuming on %d threads, begun on %d: the last bits of the weights will differ from an uninterrupted run",
+                "resuming on %d threads, begun on %d: the last bits will differ from an uninterrupted run",
                 torch.get_num_threads(),
                 self.now.threads,
             )

@@ -34,5 +34,5 @@ class Task(nn.Module, abc.ABC):
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:
         """Scalars of a batch: "loss" is minimised, all are logged."""
 
-    def before_step(self, progress: float) -> None:  # noqa: B027 - most tasks have nothing to move
-        """Moves averages and ramps: a function of progress in [0, 1] and of the weights alone, so that a resumed run agrees."""
+    def before_step(self, progress: float) -> None:
+        """Moves averages and ramps: depends on progress in [0, 1] and the weights alone; resuming agrees."""

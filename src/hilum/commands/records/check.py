@@ -1,0 +1,32 @@
+"""hilum records check: the doctor, before anything is trained."""
+
+import logging
+import sys
+from pathlib import Path
+
+from hilum.commands._open import open_records
+from hilum.config import RecordsConfig
+from hilum.images.read import read_image
+from hilum.records.doctor import inspect, lines
+
+EXAMPLE = "hilum records check films.csv"
+TAKES = "records"
+
+log = logging.getLogger(__name__)
+
+
+class Settings(RecordsConfig):
+    """Looks at every radiograph: unreadable, blank, inverted, twice there, or in two splits."""
+
+    workers: int = 2
+    """Processes that read."""
+    shown: int = 20
+    """Problems of one kind that are printed; the rest is counted."""
+
+
+def check(config: Settings) -> int:
+    """Prints what was found; 0 if nothing is wrong, 65 if something is."""
+    records = open_records(config)
+    diagnosis = inspect(records, lambda image: read_image(Path(image)), workers=config.workers)
+    sys.stdout.write("\n".join(lines(diagnosis, shown=config.shown)) + "\n")
+    return 65 if diagnosis.errors else 0

@@ -1,0 +1,41 @@
+"""hilum records preview: exactly what training sees."""
+
+from pathlib import Path
+from typing import Literal
+
+from hilum.commands._open import open_records, open_store
+from hilum.config import RecordsConfig, StoreConfig
+from hilum.data.preview import contact_sheet
+from hilum.data.views import PRESETS, ViewRecipe
+from hilum.images.spec import InputSpec
+
+EXAMPLE = "hilum records preview films.csv --out preview.png"
+TAKES = "records"
+
+
+class Settings(RecordsConfig, StoreConfig):
+    """Draws a contact sheet: each film as it is stored, then its augmented views."""
+
+    out: Path
+    """The PNG that is written."""
+    count: int = 8
+    """Radiographs on the sheet."""
+    image_size: int = 224
+    """Side of what the encoder sees, pixels."""
+    image_fit: Literal["crop", "squash", "pad"] = "crop"
+    """How an oblong film fills the square."""
+    views: Literal["cxr", "plain"] = "cxr"
+    """Augmentation: cxr is mild and never flips, plain is none."""
+    view: dict[str, float] = {}
+    """Changes to it, for example crop_min=0.3 flip=0.5."""
+    seed: int = 0
+    """The same as that of a training shows what that training sees."""
+
+
+def preview(config: Settings) -> Path:
+    """Writes the sheet and returns its path."""
+    records, store = open_store(config, open_records(config))
+    view = PRESETS[config.views].change(**config.view)
+    recipe = ViewRecipe((view, view)).at(InputSpec(side=config.image_size, fit=config.image_fit))
+    contact_sheet(store, records, recipe, config.out, count=config.count, seed=config.seed)
+    return config.out
