@@ -7,6 +7,7 @@ from pathlib import Path
 from hilum.commands._open import open_records
 from hilum.config import RecordsConfig
 from hilum.images.read import read_image
+from hilum.progress import Progress
 from hilum.records.doctor import inspect, lines
 
 EXAMPLE = "hilum records check films.csv"
@@ -19,7 +20,7 @@ class Settings(RecordsConfig):
     """Looks at every radiograph: unreadable, blank, inverted, twice there, or in two splits."""
 
     workers: int = 2
-    """Processes that read."""
+    """Threads that read."""
     shown: int = 20
     """Problems of one kind that are printed; the rest is counted."""
 
@@ -27,6 +28,7 @@ class Settings(RecordsConfig):
 def check(config: Settings) -> int:
     """Prints what was found; 0 if nothing is wrong, 65 if something is."""
     records = open_records(config)
-    diagnosis = inspect(records, lambda image: read_image(Path(image)), workers=config.workers)
+    with Progress("Looking", len(records), unit="radiographs") as line:
+        diagnosis = inspect(records, lambda image: read_image(Path(image)), workers=config.workers, progress=line.update)
     sys.stdout.write("\n".join(lines(diagnosis, shown=config.shown)) + "\n")
     return 65 if diagnosis.errors else 0
