@@ -21,8 +21,6 @@ from hilum.images.store import Store, build_store
 from hilum.models.encoder import PIXELS, Encoder
 from hilum.models.weights import load_encoder
 from hilum.records.table import Records
-from hilum.report.report import Report
-from hilum.report.words import interval
 from hilum.run import Run
 
 log = logging.getLogger(__name__)
@@ -167,15 +165,6 @@ def held_out(records: Records, tables: Sequence[Path]) -> Records:
             "held out: %d radiographs of %d patients", out.sum(), records.table["patient"][out].nunique()
         )
     return records.take(~out.to_numpy())
-
-
-def headline(report: Report) -> str:
-    """The one number to quote, with its interval and n."""
-    estimate = report.headline
-    if estimate is None or estimate.value is None:
-        return f"AUROC not defined: {estimate.note if estimate else 'no finding was scored'}"
-    known = f"{estimate.images} radiographs, {estimate.patients} patients, {estimate.positives} positive"
-    return f"AUROC {interval(estimate.value, estimate.low, estimate.high)} of {estimate.finding} ({known})"
 
 
 def _hash(content: bytes) -> str:

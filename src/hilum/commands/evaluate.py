@@ -3,12 +3,13 @@
 import logging
 from pathlib import Path
 
-from hilum.commands._open import headline, open_records
+from hilum.commands._open import open_records
 from hilum.config import RecordsConfig
 from hilum.errors import OutputError
 from hilum.records.predictions import Predictions
 from hilum.report.evaluate import evaluate as score
 from hilum.report.page import write_page
+from hilum.report.summary import headline
 
 EXAMPLE = "hilum evaluate predictions.csv --records films.csv --out report"
 TAKES = "predictions"

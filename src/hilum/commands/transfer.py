@@ -11,7 +11,6 @@ from torch import nn
 
 from hilum.commands._open import (
     environment,
-    headline,
     input_spec,
     open_encoder,
     open_records,
@@ -34,6 +33,7 @@ from hilum.records.splits import split_patients
 from hilum.records.table import Records
 from hilum.report.evaluate import Report, evaluate
 from hilum.report.page import write_page
+from hilum.report.summary import headline
 from hilum.run import Run
 from hilum.train.heads import fit_heads
 from hilum.train.loop import fit

@@ -61,7 +61,7 @@ def draw_phantom(seed: int, index: int, *, size: int = 256, shortcut: bool = Fal
     patient = draw_patient(seed, number, len(SITES))
     random = np.random.default_rng((seed, index, 2))
     pose = draw_pose(random)
-    canvas = Canvas(size, placement(patient, pose))
+    canvas = Canvas(size, placement(patient, pose), patient.taper, patient.bow)
     chest = draw_chest(canvas, patient, pose, random)
     chest.air *= 1 + 0.10 * clouds(random, size)
     shown = add_findings(canvas, chest, patient, pose, random)

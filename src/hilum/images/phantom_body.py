@@ -5,11 +5,13 @@ patient's left, as on every chest film. `side` is -1 for the right lung and 1 fo
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from hilum.images.phantom_canvas import Points, band, smooth
 
+SIDES = (-1, 1)
 MIDLINE = 0.5
 CHEST_WIDTH = 0.67
 """Inner width of the bony chest where it is widest; the heart's width is a ratio of it."""
@@ -30,7 +32,7 @@ _LUNG = np.array(
 )  # fmt: skip
 _BODY = np.array(
     [
-        (0.095, -0.05), (0.092, 0.02), (0.130, 0.062), (0.250, 0.092), (0.370, 0.108), (0.470, 0.140),
+        (0.098, -0.30), (0.092, 0.02), (0.130, 0.062), (0.250, 0.092), (0.370, 0.108), (0.470, 0.140),
         (0.540, 0.230), (0.600, 0.420), (0.640, 0.600), (0.640, 0.600), (0.535, 0.520), (0.445, 0.375),
         (0.445, 0.375), (0.418, 0.480), (0.402, 0.620), (0.396, 0.760), (0.398, 0.900), (0.405, 1.100),
     ]
@@ -69,6 +71,8 @@ class Patient:
     build: float
     heart_ratio: float
     bone: float
+    taper: float
+    bow: float
     seed: tuple[int, int]
 
     @property
@@ -118,6 +122,8 @@ def draw_patient(seed: int, number: int, num_sites: int) -> Patient:
         build=build,
         heart_ratio=float(np.clip(ratio, 0.36, 0.66)),
         bone=float((1.05 if male else 0.92) - 0.004 * (age - 50)),
+        taper=float(random.normal(0.05, 0.16)),
+        bow=float(random.normal(0, 0.008)),
         seed=(seed, number),
     )
 
@@ -188,10 +194,11 @@ def scapula(side: int, inwards: float) -> Points:
     return mirrored(smooth(_SCAPULA - (inwards, 0), closed=True), side)
 
 
-def ribs(side: int) -> list[tuple[Points, Points]]:
-    """Per rib, the lines of its dorsal half and of its ventral half: a tilted ring seen from the front."""
+@lru_cache(maxsize=1)
+def ribs() -> tuple[list[Points], list[Points]]:
+    """The dorsal halves and the ventral halves of all ribs: tilted rings seen from the front."""
     wall = smooth(_LUNG[1:9, :2])
-    pairs = []
+    dorsal, ventral = [], []
     for i in range(_NUM_RIBS):
         drop = min(0.075 + 0.050 * i, 0.270)
         start = 0.108 + 0.0585 * i
@@ -199,5 +206,7 @@ def ribs(side: int) -> list[tuple[Points, Points]]:
         y = start + drop * (1 - np.cos(_RIB_ANGLES)) / 2 - 0.010 * np.sin(2 * _RIB_ANGLES) * (i > 0)
         line = np.column_stack([np.sin(_RIB_ANGLES) * reach, y])
         half = len(line) * 2 // 3
-        pairs.append((mirrored(line[:half], side), mirrored(line[half - 1 :], side)))
-    return pairs
+        for side in SIDES:
+            dorsal.append(band(mirrored(line[:half], side), 0.023))
+            ventral.append(band(mirrored(line[half - 1 :], side), 0.025))
+    return dorsal, ventral

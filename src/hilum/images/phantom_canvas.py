@@ -1,5 +1,9 @@
 """Shapes in unit coordinates drawn as soft layers of attenuation: the only file of the phantom that knows pixels."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
 import cv2
 import numpy as np
 from jaxtyping import Float32
@@ -35,27 +39,34 @@ def band(line: Points, width: NDArray[np.float64] | float) -> Points:
     return np.concatenate([line + side, (line - side)[::-1]])
 
 
+@dataclass(frozen=True)
 class Canvas:
-    """Draws one film: `placement` moves the body (unit square, y down, x to the patient's left) on the detector."""
+    """Draws one film: moves a body, given in its own unit square, onto a detector of size × size pixels."""
 
-    def __init__(self, size: int, placement: NDArray[np.float64]) -> None:
-        self.size = size
-        self.placement = placement
+    size: int
+    placement: NDArray[np.float64]
+    """Affine map from the body's unit square to the film's, 2 × 3."""
+    taper: float = 0.0
+    """How much wider the body is below than above."""
+    bow: float = 0.0
+    """How far the spine's middle stands to the patient's left."""
 
     def place(self, points: Points) -> Points:
         """Body coordinates on the detector, still in units of its side."""
-        placed: Points = points @ self.placement[:, :2].T + self.placement[:, 2]
+        x, y = points[:, 0] - 0.5, points[:, 1]
+        x = 0.5 + x * (1 + self.taper * (y - 0.45)) + self.bow * np.sin(3 * y)
+        placed: Points = np.stack([x, y], axis=1) @ self.placement[:, :2].T + self.placement[:, 2]
         return placed
 
     def fill(self, *shapes: Points, blur: float = 0.0) -> Layer:
         """1 inside any of the shapes and 0 outside, with a Gaussian edge of standard deviation `blur`."""
         side = self._side(blur)
         image = np.zeros((side, side), np.uint8)
-        for shape in shapes:
-            cv2.fillPoly(image, [self._pixels(shape, side)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
+        for pixels in self._pixels(shapes, side):  # together, overlapping shapes would cancel out
+            cv2.fillPoly(image, [pixels], 255, cv2.LINE_AA, SUBPIXEL_BITS)
         return self._soften(image, blur)
 
-    def strokes(self, groups: list[tuple[list[Points], float, float]], *, blur: float = 0.0) -> Layer:
+    def strokes(self, groups: Sequence[tuple[Sequence[Points], float, float]], *, blur: float = 0.0) -> Layer:
         """Lines, as groups of (lines, width, brightness 0 to 1); later groups cover earlier ones.
 
         A line thinner than a pixel is drawn one pixel wide and proportionally fainter.
@@ -65,8 +76,7 @@ class Canvas:
         for lines, width, value in groups:
             thick = max(1, round(width * side))
             shade = 255 * value * min(1.0, width * side / thick)
-            pixels = [self._pixels(line, side) for line in lines]
-            cv2.polylines(image, pixels, False, shade, thick, cv2.LINE_AA, SUBPIXEL_BITS)
+            cv2.polylines(image, self._pixels(lines, side), False, shade, thick, cv2.LINE_AA, SUBPIXEL_BITS)
         return self._soften(image, blur)
 
     def _side(self, blur: float) -> int:
@@ -76,8 +86,11 @@ class Canvas:
             else min(self.size, max(16, round(BLUR_PIXELS / blur)))
         )
 
-    def _pixels(self, points: Points, side: int) -> NDArray[np.int32]:
-        return np.rint((self.place(points) * side - 0.5) * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    def _pixels(self, shapes: Sequence[Points], side: int) -> list[NDArray[np.int32]]:
+        placed = self.place(np.concatenate(shapes)) * side - 0.5
+        pixels = np.rint(placed * (1 << SUBPIXEL_BITS)).astype(np.int32)
+        ends = list(accumulate(map(len, shapes)))
+        return [pixels[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def _soften(self, image: NDArray[np.uint8], blur: float) -> Layer:
         layer = image.astype(np.float32)

@@ -6,13 +6,12 @@ import cv2
 import numpy as np
 
 from hilum.images import phantom_body as shape
-from hilum.images.phantom_body import MIDLINE, Patient, Pose, mirrored
+from hilum.images.phantom_body import MIDLINE, SIDES, Patient, Pose, mirrored
 from hilum.images.phantom_canvas import Canvas, Layer, Points, band, smooth
 
-SIDES = (-1, 1)
 AERATED = 0.46
 """What a lung full of air takes less from the beam than the same lung full of water."""
-VESSELS = 0.26
+VESSELS = 0.23
 _HILUM = {-1: (0.062, 0.455), 1: (0.070, 0.430)}
 _BRANCHES = 6
 _LEVELS = 5
@@ -27,7 +26,8 @@ class Chest:
     air: Layer
     """How much lung the beam crosses."""
     tissue: Layer
-    """All that is not lung."""
+    """All that is neither lung nor rib."""
+    ribs: Layer
     vessels: Layer
     """The lungs' arteries."""
     heart: Layer
@@ -38,6 +38,7 @@ class Chest:
         total = self.vessels * np.minimum(self.air, np.float32(0.7))
         total *= VESSELS
         total += self.tissue
+        total += self.ribs
         cv2.scaleAdd(self.air, -AERATED, total, total)
         return total
 
@@ -58,7 +59,8 @@ def draw_chest(canvas: Canvas, patient: Patient, pose: Pose, random: np.random.G
     tissue = _trunk(canvas, patient)
     tissue += 0.14 * shadow * (1 - solid)
     tissue += 0.20 * solid
-    tissue += _ribs(canvas, patient) * (1 - 0.65 * np.maximum(solid, shadow))
+    ribs = _ribs(canvas, patient)
+    ribs *= 1 - 0.65 * np.maximum(solid, shadow)
     tissue += _bones(canvas, patient, pose)
     tissue -= _gases(canvas, pose, random)
     if pose.view == "AP":
@@ -66,7 +68,7 @@ def draw_chest(canvas: Canvas, patient: Patient, pose: Pose, random: np.random.G
     vessels = _vessels(canvas, random)
     vessels *= both
     vessels *= clear
-    return Chest({side: layer * clear for side, layer in lungs.items()}, air, tissue, vessels, heart)
+    return Chest({side: layer * clear for side, layer in lungs.items()}, air, tissue, ribs, vessels, heart)
 
 
 def _abdomen(pose: Pose) -> Points:
@@ -119,7 +121,7 @@ def _trunk(canvas: Canvas, patient: Patient) -> Layer:
 
 def _neck_muscle(side: int) -> Points:
     return mirrored(
-        np.array([(0.0, -0.1), (0.075, -0.1), (0.085, 0.05), (0.20, 0.12), (0.10, 0.17), (0.0, 0.2)]), side
+        np.array([(0.0, -0.3), (0.075, -0.3), (0.085, 0.05), (0.20, 0.12), (0.10, 0.17), (0.0, 0.2)]), side
     )
 
 
@@ -146,7 +148,7 @@ def _breast(side: int, build: float) -> Points:
                     (0.405, 0.62),
                     (0.37, low),
                     (0.25, low + 0.045),
-                    (0.13, low),
+                    (0.14, low - 0.01),
                 ]
             ),
             closed=True,
@@ -156,11 +158,10 @@ def _breast(side: int, build: float) -> Points:
 
 
 def _ribs(canvas: Canvas, patient: Patient) -> Layer:
-    pairs = [pair for side in SIDES for pair in shape.ribs(side)]
     layer = np.zeros((canvas.size, canvas.size), np.float32)
-    for half, width, strength in ((0, 0.023, 0.115), (1, 0.025, 0.075)):
-        strips = [band(pair[half], width) for pair in pairs]
-        layer += strength * patient.bone * (0.6 * canvas.fill(*strips) + 0.4 * _shell(canvas, strips))
+    for strips, strength in zip(shape.ribs(), (0.115, 0.075), strict=True):
+        cortex = canvas.strokes([(strips, 0.0045, 1.0)])
+        layer += strength * patient.bone * (0.6 * canvas.fill(*strips) + 0.4 * cortex)
     return layer
 
 
@@ -171,11 +172,6 @@ def _bones(canvas: Canvas, patient: Patient, pose: Pose) -> Layer:
     layer += 0.07 * canvas.fill(*(shape.scapula(side, 0.045 if lying else 0.0) for side in SIDES))
     layer += 0.11 * canvas.fill(*(_humerus(side) for side in SIDES))
     return (layer + _spine(canvas)) * np.float32(patient.bone)
-
-
-def _shell(canvas: Canvas, strips: list[Points]) -> Layer:
-    lines = [np.concatenate([strip, strip[:1]]) for strip in strips]
-    return canvas.strokes([(lines, 0.0045, 1.0)])
 
 
 def _humerus(side: int) -> Points:
@@ -199,7 +195,7 @@ def _humerus(side: int) -> Points:
 
 def _spine(canvas: Canvas) -> Layer:
     """Vertebral bodies taller and wider downwards, with end plates, pedicles and spinous processes."""
-    tops = np.array([-0.06 + 0.047 * i + 0.0007 * i * i for i in range(20)])
+    tops = np.array([-0.20 + 0.042 * i + 0.0007 * i * i for i in range(24)])
     bodies, plates, pedicles = [], [], []
     for top, bottom in zip(tops[:-1], tops[1:], strict=True):
         half = 0.028 + 0.012 * top
@@ -234,7 +230,7 @@ def _line(half: float, y: float) -> Points:
 
 def _gases(canvas: Canvas, pose: Pose, random: np.random.Generator) -> Layer:
     """What windpipe, bronchi, the stomach's bubble under the left dome and the bowel take away."""
-    windpipe = np.array([(0.502, -0.1), (0.500, 0.1), (0.497, 0.25), (0.494, 0.355)])
+    windpipe = np.array([(0.502, -0.3), (0.500, 0.1), (0.497, 0.25), (0.494, 0.355)])
     right = np.array([(0.494, 0.350), (0.472, 0.395), (0.448, 0.430)])
     left = np.array([(0.494, 0.350), (0.525, 0.400), (0.560, 0.425)])
     shapes = [band(smooth(windpipe), 0.036), band(smooth(right), 0.026), band(smooth(left), 0.022)]

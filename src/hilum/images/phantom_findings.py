@@ -124,9 +124,10 @@ def _effusion(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.ra
     top = 0.75 + pose.diaphragm - height
     line = np.array([(0.40, top - 0.055), (0.335, top - 0.04), (0.305, top), (0.22, top + 0.035), (0.03, top + 0.045)])
     pool = mirrored(np.concatenate([smooth(line), [(0.03, 0.9), (0.40, 0.9)]]), side)
-    fluid = canvas.fill(pool, blur=0.008) * chest.lungs[side]
+    fluid = canvas.fill(pool, blur=0.012) * chest.lungs[side]
     chest.tissue += fluid * (0.85 * AERATED * chest.air + 0.10)
     chest.vessels *= 1 - fluid
+    chest.ribs *= 1 - 0.5 * fluid
     size = "small" if height < 0.10 else "moderate" if height < 0.20 else "large"
     return Shown(_visible(fluid, 0.5), f"a {size} {_SIDE[side]} pleural effusion")
 
@@ -144,7 +145,7 @@ def _pneumothorax(
     edge = canvas.strokes([([np.concatenate([collapsed, collapsed[:1]])], 0.004, 1.0)])
     chest.tissue += 0.11 * edge * chest.lungs[side]
     chest.tissue += (0.10 + 0.25 * share) * AERATED * inside * chest.air
-    chest.tissue -= 0.055 * gas
+    chest.tissue -= 0.035 * gas
     chest.vessels *= 1 - gas
     size = "small" if share < 0.14 else "large"
     return Shown(_visible(gas, 0.5), f"a {size} {_SIDE[side]} pneumothorax")

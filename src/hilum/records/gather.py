@@ -51,7 +51,7 @@ def gather(
         cells.parts.get("image", []), lines, dict(zip(names, values, strict=True)), defects
     )
     if check_files:
-        _refuse_missing(cells.parts.get("image", []), lines, root, defects)
+        _refuse_missing(cells.parts.get("image", []), roles, lines, root, defects)
     if len(defects):
         return pd.DataFrame(), ()
     table = _texts(cells.parts, cells.rows, roles)
@@ -115,8 +115,9 @@ def _check(parts: Mapping[str, list[str]], roles: Plan, lines: NDArray[np.int64]
     for part in ("image", "patient"):
         cells = parts.get(part, [])
         for place in places_where(cells, lambda cell: not cell) if "" in cells else []:
+            name = roles.parts.get(part, part)
             defects.add(
-                f"rows without {part}", "the cell is empty; fill it", line=int(lines[place]), column=part
+                f"rows without {part}", "the cell is empty; fill it", line=int(lines[place]), column=name
             )
     for part, expected in (("split", "expected train, val, test or empty"), ("boxes", "")):
         cells = parts.get(part, [])
@@ -126,14 +127,16 @@ def _check(parts: Mapping[str, list[str]], roles: Plan, lines: NDArray[np.int64]
             found = f"found {quote(cells[place])}; {problem}"
             defects.add(f"cells of {part}", found, line=int(lines[place]), column=roles.parts.get(part, part))
     if "split" in parts and "patient" in parts:
-        _refuse_leaks(parts["patient"], parts["split"], lines, defects)
+        _refuse_leaks(parts["patient"], parts["split"], roles, lines, defects)
 
 
 def _bad_boxes(cell: str) -> bool:
     return bool(cell.strip()) and bool(box_problem(cell))
 
 
-def _refuse_leaks(patients: list[str], splits: list[str], lines: NDArray[np.int64], defects: Defects) -> None:
+def _refuse_leaks(
+    patients: list[str], splits: list[str], roles: Plan, lines: NDArray[np.int64], defects: Defects
+) -> None:
     """A patient in two splits would be learnt from and tested on."""
     patient, names = pd.factorize(np.array(patients, object))
     known = {split: split_of(split) or "" for split in set(splits)}
@@ -149,11 +152,15 @@ def _refuse_leaks(patients: list[str], splits: list[str], lines: NDArray[np.int6
         where = ", ".join(f"{known[splits[row]]} (line {lines[row]})" for row in rows)
         problem = f"patient {quote(names[one])} is in {where}; keep all films of a patient in one split"
         shown.append((int(lines[max(rows)]), problem))
-    defects.add_many("patients in two splits", shown, len(leaking), column="split")
+    defects.add_many("patients in two splits", shown, len(leaking), column=roles.parts.get("split", "split"))
 
 
 def _refuse_repeated_images(
-    images: list[str], lines: NDArray[np.int64], values: Mapping[str, NDArray[np.float32]], defects: Defects
+    images: list[str],
+    roles: Plan,
+    lines: NDArray[np.int64],
+    values: Mapping[str, NDArray[np.float32]],
+    defects: Defects,
 ) -> None:
     column = pd.Series(images, dtype=object)
     again = np.flatnonzero((column.duplicated() & (column != "")).to_numpy())
@@ -168,16 +175,18 @@ def _refuse_repeated_images(
         differs = f" with another label of {listed(other)}" if other else ""
         problem = f"{quote(images[place])} is already in line {lines[before]}{differs}; keep one of the rows"
         shown.append((int(lines[place]), problem))
-    defects.add_many("repeated images", shown, len(again), column="image")
+    defects.add_many("repeated images", shown, len(again), column=roles.parts.get("image", "image"))
 
 
-def _refuse_missing(images: list[str], lines: NDArray[np.int64], root: Path, defects: Defects) -> None:
+def _refuse_missing(
+    images: list[str], roles: Plan, lines: NDArray[np.int64], root: Path, defects: Defects
+) -> None:
     lost = [place for place in missing(images) if images[place]]
     shown = [
         (int(lines[place]), f"{quote(images[place])} is not there{meant(images[place])}")
         for place in lost[:SHOWN]
     ]
-    defects.add_many("missing files", shown, len(lost), column="image")
+    defects.add_many("missing files", shown, len(lost), column=roles.parts.get("image", "image"))
     if lost and (other := probable_root(images[lost[0]].removeprefix(f"{root}/"), root)):
         defects.add("settings", f"image paths seem to start elsewhere; try --root {other}")
 

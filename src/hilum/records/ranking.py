@@ -1,8 +1,9 @@
 """An order of patients of which every beginning is stratified.
 
-Patients are halved, the halves are halved, and so on; the order is the first half's, then the second half's. Each
-halving pairs patients that are alike, and sends of each pair one to either side: the one that makes the counts of
-positive and negative patients on the two sides more equal. So any beginning of the order is a sum of a few balanced
+Patients are halved, the halves are halved, and so on; the order is the first half's, then the second half's.
+Each halving pairs patients that are alike, and sends of each pair one to either side: the one that makes the
+counts of positive and negative patients on the two sides more equal. So any beginning of the order is a sum
+of a few balanced
 groups: of every finding it holds its share to within a few patients. The first 1 % lie within the first 10 %.
 All halvings of one size are walked at once, which takes N vectorised steps for N patients.
 """
@@ -67,7 +68,7 @@ def _balanced(states: NDArray[np.uint8], luck: NDArray[np.uint64]) -> NDArray[np
     """The order made by halving; where both of a pair balance equally well, luck decides."""
     layout = _layout(states, luck)
     nobody = len(layout)
-    luck = np.append(luck[layout].argsort().argsort(), nobody)  # ranks in the layout's order
+    rank = np.append(luck[layout].argsort().argsort(), nobody)
     ordered = states[layout]
     wishes = np.concatenate([ordered == _POSITIVE, ordered == _NEGATIVE], axis=1).astype(np.int8)
     weights = 1 / np.maximum(wishes.sum(axis=0, dtype=np.float32), 1)  # an imbalance counts as a share
@@ -76,7 +77,7 @@ def _balanced(states: NDArray[np.uint8], luck: NDArray[np.uint64]) -> NDArray[np
     while groups.shape[1] > 1:
         if groups.shape[1] % 2:
             groups = np.pad(groups, ((0, 0), (0, 1)), constant_values=nobody)
-        groups = _halve(groups, wishes, weights, luck)
+        groups = _halve(groups, wishes, weights, rank)
     order = groups[:, 0] if nobody else np.empty(0, np.int64)
     return layout[order[order < nobody]]
 

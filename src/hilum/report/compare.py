@@ -271,5 +271,5 @@ def _judged(pair: Paired, p_holm: float) -> Paired:
         if p_holm < ALPHA:
             verdict = "higher" if pair.value > 0 else "lower"
         else:
-            note = "the interval excludes 0; not so once all comparisons are counted"
+            note = "the interval excludes 0, but not after correction"
     return replace(pair, p_holm=p_holm, verdict=verdict, note=note)

@@ -61,6 +61,7 @@ _STYLE: dict[Any, Any] = {
     "text.color": INK,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "legend.handlelength": 3.0,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "hatch.linewidth": 0.4,

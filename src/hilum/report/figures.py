@@ -227,7 +227,7 @@ def label_efficiency(
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: percent(v)))
         axes.set(xlabel="labels used (log scale)", ylabel=label)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, markerscale=0.8)
         alt = f"{label} over the share of labels: " + "; ".join(
             f"{p.init} at {percent(p.fraction)} {interval(p.value, p.low, p.high)}" for p in points
         )
