@@ -32,9 +32,7 @@ def main() -> int:
         for reader in ("hilum", "pandas"):
             base, whole = child(reader, empty), child(reader, table)
             measured[reader] = whole
-            say(
-                f"{reader}: {whole['seconds']:.1f} CPU s, peak {whole['mib']:.0f} MiB ({base['mib']:.0f} of it imports)"
-            )
+            say(f"{reader}: {whole['seconds']:.1f} s, peak {whole['mib']:.0f} MiB, imports {base['mib']:.0f}")
         ratio = measured["hilum"]["mib"] / measured["pandas"]["mib"]
         seconds = measured["hilum"]["seconds"] / measured["pandas"]["seconds"]
         say(f"hilum / pandas: memory {ratio:.2f}, time {seconds:.2f} (pandas does not validate)")

@@ -141,7 +141,7 @@ def test_what_is_wrong_with_single_films_is_named():
         ("shape", "strip"),
         ("small", "small"),
     ):
-        assert found[kind, image] == 1, (kind, image)
+        assert found[kind, image] >= 1, (kind, image)
     assert not [image for _, image in found if image == "fine"]
 
 
@@ -153,7 +153,7 @@ def test_unreadable_files_are_errors_with_their_reason():
 
     (problem,) = inspect(records_of(["bad", "good"]), read).problems
     assert (problem.severity, problem.kind, problem.row) == ("error", "corrupt", 0)
-    assert problem.what == "bad: the file ends early"
+    assert problem.what == "the file ends early"
 
 
 def test_boxes_beyond_the_image_are_errors():

@@ -76,7 +76,7 @@ def test_forty_defects_are_named_in_one_run_and_nothing_is_written(table, tmp_pa
         table, findings=["Edema", "Effusion", "Nodul", "Nodule", "PatientID"], columns={"sexx": "x"}
     )
     for expected in (
-        "defects; nothing was written",
+        "42 defects; nothing was written",
         "--findings Nodul: there is no column 'Nodul'; did you mean 'Nodule'?",
         "--findings PatientID: that is the name of a part",
         "--columns sexx=x: there is no part 'sexx'; did you mean 'sex'?",
@@ -105,7 +105,7 @@ def test_forty_defects_are_named_in_one_run_and_nothing_is_written(table, tmp_pa
         "write / between folders",
         "line 13, column 'Edema': found 'True'",
         *(f"line {12 + i}, column 'Edema': found '{i}'" for i in range(2, 18)),
-        "and 2 more of this kind: labels in column 'Edema'",
+        "and 1 more of this kind: labels in column 'Edema'",
         "its folder is empty or not there",
     ):
         assert expected in text, expected

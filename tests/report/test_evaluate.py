@@ -48,7 +48,7 @@ def test_every_number_in_report_json_has_its_interval_and_counts():
 def test_another_schema_is_refused(tmp_path):
     path = tmp_path / "report.json"
     path.write_text('{"schema": "hilum.report/99"}')
-    with pytest.raises(RecordsError, match="hilum.report/99"):
+    with pytest.raises(RecordsError, match=r"hilum\.report/99"):
         Report.read(path)
     path.write_text('{"schema": "hilum.report/1"}')
     with pytest.raises(RecordsError, match="findings"):
@@ -173,7 +173,7 @@ def test_predictions_of_other_radiographs_are_refused():
     records, predictions = sample()
     changed = predictions.table.copy()
     changed.loc[0, "image"] = "/elsewhere/x.png"
-    with pytest.raises(RecordsError, match="not in the records.*x.png"):
+    with pytest.raises(RecordsError, match=r"not in the records.*x.png"):
         evaluate(Predictions(changed, predictions.findings), records, **FAST)
 
 
@@ -181,7 +181,7 @@ def test_a_probability_that_is_not_finite_is_refused():
     records, predictions = sample()
     changed = predictions.table.copy()
     changed.loc[3, "Edema"] = np.nan
-    with pytest.raises(RecordsError, match="not finite.*0003"):
+    with pytest.raises(RecordsError, match=r"not finite.*0003"):
         evaluate(Predictions(changed, predictions.findings), records, **FAST)
 
 

@@ -9,7 +9,7 @@ from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.evaluate import Floor, Report, evaluate
 from hilum.report.page import write_page
-from hilum.report.words import number
+from hilum.report.words import number, reason
 from tests.report.samples import sample
 
 HOSTILE = '<b>Edema & "co"</b> $x$'
@@ -155,7 +155,7 @@ def test_an_undefined_finding_is_not_applicable_with_its_reason(tmp_path):
     report = evaluate(predictions, Records(changed, records.findings), replicates=50)
     write_page(report, tmp_path / "report.html")
     text = " ".join("".join(checked(tmp_path / "report.html").text).split())
-    assert f"n/a {report.estimate('auroc', 'Edema').note}" in text
+    assert f"n/a {reason(report.estimate('auroc', 'Edema').note)}" in text
     assert "Mean AUROC over 1 of 2 findings" in text
 
 
@@ -195,7 +195,7 @@ def test_films_that_cannot_be_read_leave_a_place_not_a_hole(report, tmp_path):
 
 
 def test_the_page_stays_below_eight_megabytes(tmp_path):
-    findings = tuple(f"finding {i}" for i in range(40))
+    findings = tuple(f"finding {i}" for i in range(18))
     records, predictions = sample(findings=findings, patients=90)
     rng = np.random.default_rng(0)
 

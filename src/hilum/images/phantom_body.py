@@ -32,8 +32,8 @@ _LUNG = np.array(
 )  # fmt: skip
 _BODY = np.array(
     [
-        (0.098, -0.30), (0.092, 0.02), (0.130, 0.062), (0.250, 0.092), (0.370, 0.108), (0.470, 0.140),
-        (0.540, 0.230), (0.600, 0.420), (0.640, 0.600), (0.640, 0.600), (0.535, 0.520), (0.445, 0.375),
+        (0.098, -0.30), (0.093, -0.03), (0.105, 0.035), (0.155, 0.070), (0.250, 0.092), (0.370, 0.108),
+        (0.470, 0.140), (0.540, 0.230), (0.600, 0.420), (0.640, 0.600), (0.640, 0.600), (0.535, 0.520), (0.445, 0.375),
         (0.445, 0.375), (0.418, 0.480), (0.402, 0.620), (0.396, 0.760), (0.398, 0.900), (0.405, 1.100),
     ]
 )  # fmt: skip
@@ -109,15 +109,15 @@ def draw_patient(seed: int, number: int, num_sites: int) -> Patient:
     random = np.random.default_rng((seed, number, 1))
     male = bool(random.random() < 0.54)
     age = int(np.clip(random.normal(58, 17), 18, 95))
-    enlarged = random.random() < 0.10 + 0.0022 * age - 0.02
-    ratio = random.normal(0.555, 0.030) if enlarged else random.normal(0.435, 0.028)
+    enlarged = random.random() < 0.08 + 0.0022 * age
+    ratio = random.normal(0.540, 0.026) if enlarged else random.normal(0.448, 0.026)
     build = float(np.clip(random.normal(1.0, 0.13), 0.75, 1.4))
     return Patient(
         name=f"P{seed}-{number:05d}",
         sex="M" if male else "F",
         age=age,
         site=int(random.integers(num_sites)),
-        width=float(random.normal(1.03 if male else 0.97, 0.04)),
+        width=float(random.normal(1.08 if male else 1.02, 0.04)),
         height=float(random.normal(1.02 if male else 0.95, 0.045)),
         build=build,
         heart_ratio=float(np.clip(ratio, 0.36, 0.66)),
@@ -168,8 +168,7 @@ def heart(patient: Patient, pose: Pose) -> Points:
     width = CHEST_WIDTH * patient.heart_ratio * (AP_MAGNIFICATION if pose.view == "AP" else 1.0)
     reach = np.where(_HEART[:, 0] < 0, 0.31, 0.69) * width
     y = _HEART[:, 1] + np.clip((_HEART[:, 1] - 0.45) / 0.25, 0, 1) * pose.diaphragm * 0.9
-    curve = smooth(np.column_stack([MIDLINE + _HEART[:, 0] * reach, y]), closed=True)
-    return curve
+    return smooth(np.column_stack([MIDLINE + _HEART[:, 0] * reach, y]), closed=True)
 
 
 def body(build: float) -> Points:

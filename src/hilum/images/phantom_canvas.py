@@ -1,4 +1,4 @@
-"""Shapes in unit coordinates drawn as soft layers of attenuation: the only file of the phantom that knows pixels."""
+"""Shapes in unit coordinates, drawn as soft layers of attenuation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Points = NDArray[np.float64]
 SUBPIXEL_BITS = 4
 """cv2 takes integer coordinates; this many of their bits stand behind the point."""
 
-BLUR_PIXELS = 3.0
+BLUR_PIXELS = 2.0
 """A blurred layer is drawn so small that its blur is about this wide, then enlarged."""
 
 
@@ -55,7 +55,10 @@ class Canvas:
         """Body coordinates on the detector, still in units of its side."""
         x, y = points[:, 0] - 0.5, points[:, 1]
         x = 0.5 + x * (1 + self.taper * (y - 0.45)) + self.bow * np.sin(3 * y)
-        placed: Points = np.stack([x, y], axis=1) @ self.placement[:, :2].T + self.placement[:, 2]
+        (xx, xy, x0), (yx, yy, y0) = self.placement.tolist()
+        placed = np.empty_like(points)
+        placed[:, 0] = xx * x + xy * y + x0
+        placed[:, 1] = yx * x + yy * y + y0
         return placed
 
     def fill(self, *shapes: Points, blur: float = 0.0) -> Layer:
@@ -87,14 +90,15 @@ class Canvas:
         )
 
     def _pixels(self, shapes: Sequence[Points], side: int) -> list[NDArray[np.int32]]:
-        placed = self.place(np.concatenate(shapes)) * side - 0.5
-        pixels = np.rint(placed * (1 << SUBPIXEL_BITS)).astype(np.int32)
+        placed = self.place(np.concatenate(shapes) if len(shapes) > 1 else shapes[0])
+        placed *= side << SUBPIXEL_BITS
+        placed -= (1 << SUBPIXEL_BITS) / 2  # pixel centres stand at halves
+        pixels = np.rint(placed, out=placed).astype(np.int32)
         ends = list(accumulate(map(len, shapes)))
         return [pixels[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def _soften(self, image: NDArray[np.uint8], blur: float) -> Layer:
-        layer = image.astype(np.float32)
-        layer *= 1 / 255
+        layer = np.multiply(image, np.float32(1 / 255), dtype=np.float32)
         sigma = blur * len(image)
         if sigma > 0:
             layer = cv2.GaussianBlur(layer, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)

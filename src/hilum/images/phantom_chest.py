@@ -1,6 +1,8 @@
 """A healthy chest as layers of attenuation; 1 is about what the middle of the trunk takes from the beam."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -11,7 +13,18 @@ from hilum.images.phantom_canvas import Canvas, Layer, Points, band, smooth
 
 AERATED = 0.46
 """What a lung full of air takes less from the beam than the same lung full of water."""
-VESSELS = 0.23
+VESSELS = 0.20
+_HUMERUS = np.array(
+    [
+        (0.425, 0.190), (0.438, 0.160), (0.468, 0.152), (0.498, 0.172), (0.506, 0.215), (0.535, 0.320),
+        (0.590, 0.560), (0.555, 0.570), (0.500, 0.340), (0.470, 0.250), (0.435, 0.225),
+    ]
+)  # fmt: skip
+_NECK = np.array([(0.0, -0.3), (0.075, -0.3), (0.085, 0.05), (0.20, 0.12), (0.10, 0.17), (0.0, 0.2)])
+_PECTORAL = np.array([(0.10, 0.27), (0.25, 0.22), (0.42, 0.24), (0.43, 0.36), (0.33, 0.46), (0.18, 0.43)])
+_WINDPIPE = np.array([(0.502, -0.3), (0.500, 0.1), (0.497, 0.25), (0.494, 0.355)])
+_RIGHT_BRONCHUS = np.array([(0.494, 0.350), (0.472, 0.395), (0.448, 0.430)])
+_LEFT_BRONCHUS = np.array([(0.494, 0.350), (0.525, 0.400), (0.560, 0.425)])
 _HILUM = {-1: (0.062, 0.455), 1: (0.070, 0.430)}
 _BRANCHES = 6
 _LEVELS = 5
@@ -108,31 +121,20 @@ def _trunk(canvas: Canvas, patient: Patient) -> Layer:
     core = canvas.fill(_oval(MIDLINE, 0.62, 0.30, 0.72), blur=0.09)
     layer = 0.10 + 0.24 * canvas.fill(outline, blur=0.06)
     layer += 0.38 * core
-    layer += 0.09 * canvas.fill(*(_neck_muscle(side) for side in SIDES), blur=0.016)
-    layer += 0.06 * canvas.fill(*(_pectoral(side) for side in SIDES), blur=0.02)
+    layer += 0.09 * canvas.fill(*(mirrored(_NECK, side) for side in SIDES), blur=0.016)
+    layer += 0.06 * canvas.fill(*_pectorals(), blur=0.02)
     layer *= patient.build**0.7
     if patient.sex == "F":
         breasts = [_breast(side, patient.build) for side in SIDES]
-        layer += (0.03 + 0.05 * patient.build) * canvas.fill(*breasts, blur=0.007)
+        layer += 0.06 * patient.build * canvas.fill(*breasts, blur=0.007)
         layer += 0.07 * patient.build * canvas.fill(*breasts, blur=0.03)
     layer *= canvas.fill(outline)
     return layer
 
 
-def _neck_muscle(side: int) -> Points:
-    return mirrored(
-        np.array([(0.0, -0.3), (0.075, -0.3), (0.085, 0.05), (0.20, 0.12), (0.10, 0.17), (0.0, 0.2)]), side
-    )
-
-
-def _pectoral(side: int) -> Points:
-    return mirrored(
-        smooth(
-            np.array([(0.10, 0.27), (0.25, 0.22), (0.42, 0.24), (0.43, 0.36), (0.33, 0.46), (0.18, 0.43)]),
-            closed=True,
-        ),
-        side,
-    )
+@lru_cache(maxsize=1)
+def _pectorals() -> list[Points]:
+    return [mirrored(smooth(_PECTORAL, closed=True), side) for side in SIDES]
 
 
 def _breast(side: int, build: float) -> Points:
@@ -167,74 +169,48 @@ def _ribs(canvas: Canvas, patient: Patient) -> Layer:
 
 def _bones(canvas: Canvas, patient: Patient, pose: Pose) -> Layer:
     """Spine, collar bones, shoulder blades and upper arms."""
-    lying = pose.view == "AP"
-    layer = 0.12 * canvas.fill(*(shape.clavicle(side, 0.02 if lying else 0.0) for side in SIDES))
-    layer += 0.07 * canvas.fill(*(shape.scapula(side, 0.045 if lying else 0.0) for side in SIDES))
-    layer += 0.11 * canvas.fill(*(_humerus(side) for side in SIDES))
-    return (layer + _spine(canvas)) * np.float32(patient.bone)
-
-
-def _humerus(side: int) -> Points:
-    outline = np.array(
-        [
-            (0.425, 0.190),
-            (0.438, 0.160),
-            (0.468, 0.152),
-            (0.498, 0.172),
-            (0.506, 0.215),
-            (0.535, 0.320),
-            (0.590, 0.560),
-            (0.555, 0.570),
-            (0.500, 0.340),
-            (0.470, 0.250),
-            (0.435, 0.225),
-        ]
-    )
-    return mirrored(smooth(outline, closed=True), side)
-
-
-def _spine(canvas: Canvas) -> Layer:
-    """Vertebral bodies taller and wider downwards, with end plates, pedicles and spinous processes."""
-    tops = np.array([-0.20 + 0.042 * i + 0.0007 * i * i for i in range(24)])
-    bodies, plates, pedicles = [], [], []
-    for top, bottom in zip(tops[:-1], tops[1:], strict=True):
-        half = 0.028 + 0.012 * top
-        foot = bottom - 0.008
-        bodies.append(_box(half, top, half, foot))
-        plates += [_line(half, top), _line(half, foot)]
-        middle = top + 0.35 * (bottom - top)
-        for x in (-0.62 * half, 0.62 * half):
-            pedicles.append(np.array([(MIDLINE + x, middle - 0.006), (MIDLINE + x, middle + 0.006)]))
-        pedicles.append(np.array([(MIDLINE, foot - 0.008), (MIDLINE, foot + 0.008)]))
-    layer = 0.08 * canvas.fill(*bodies)
-    layer += 0.05 * canvas.strokes([(plates, 0.005, 1.0), (pedicles, 0.009, 0.9)])
+    collars, blades, arms = _shoulders(pose.view)
+    layer = 0.12 * canvas.fill(*collars)
+    layer += 0.07 * canvas.fill(*blades)
+    layer += 0.11 * canvas.fill(*arms)
+    bodies, plates, pedicles = _spine()
+    layer += 0.08 * canvas.fill(*bodies, blur=0.004)
+    layer += 0.05 * canvas.strokes([(plates, 0.005, 1.0), (pedicles, 0.009, 0.9)], blur=0.003)
+    layer *= patient.bone
     return layer
 
 
-def _box(half: float, top: float, wide: float, foot: float) -> Points:
-    return np.array(
-        [
-            (MIDLINE - half, top),
-            (MIDLINE + half, top),
-            (MIDLINE + 0.9 * half, (top + foot) / 2),
-            (MIDLINE + wide, foot),
-            (MIDLINE - wide, foot),
-            (MIDLINE - 0.9 * half, (top + foot) / 2),
-        ]
+@lru_cache(maxsize=2)
+def _shoulders(view: str) -> tuple[list[Points], list[Points], list[Points]]:
+    lying = view == "AP"
+    return (
+        [shape.clavicle(side, 0.02 if lying else 0.0) for side in SIDES],
+        [shape.scapula(side, 0.045 if lying else 0.0) for side in SIDES],
+        [mirrored(smooth(_HUMERUS, closed=True), side) for side in SIDES],
     )
 
 
-def _line(half: float, y: float) -> Points:
-    return np.array([(MIDLINE - half, y), (MIDLINE + half, y)])
+@lru_cache(maxsize=1)
+def _spine() -> tuple[list[Points], list[Points], list[Points]]:
+    """Vertebral bodies taller and wider downwards, their end plates, and pedicles with spinous processes."""
+    tops = np.array([-0.20 + 0.042 * i + 0.0007 * i * i for i in range(24)])
+    bodies, plates, pedicles = [], [], []
+    for top, bottom in pairwise(tops):
+        half, foot = 0.028 + 0.012 * top, bottom - 0.008
+        waist = (0.9 * half, (top + foot) / 2)
+        right = mirrored(np.array([(half, top), waist, (half, foot)]), -1)
+        left = mirrored(np.array([(half, foot), waist, (half, top)]), 1)
+        bodies.append(np.concatenate([right, left]))
+        plates += [np.array([right[0], left[2]]), np.array([right[2], left[0]])]
+        middle = top + 0.35 * (bottom - top)
+        for x, y, reach in ((-0.62 * half, middle, 0.006), (0.62 * half, middle, 0.006), (0.0, foot, 0.008)):
+            pedicles.append(np.array([(MIDLINE + x, y - reach), (MIDLINE + x, y + reach)]))
+    return bodies, plates, pedicles
 
 
 def _gases(canvas: Canvas, pose: Pose, random: np.random.Generator) -> Layer:
     """What windpipe, bronchi, the stomach's bubble under the left dome and the bowel take away."""
-    windpipe = np.array([(0.502, -0.3), (0.500, 0.1), (0.497, 0.25), (0.494, 0.355)])
-    right = np.array([(0.494, 0.350), (0.472, 0.395), (0.448, 0.430)])
-    left = np.array([(0.494, 0.350), (0.525, 0.400), (0.560, 0.425)])
-    shapes = [band(smooth(windpipe), 0.036), band(smooth(right), 0.026), band(smooth(left), 0.022)]
-    layer = 0.13 * canvas.fill(*shapes, blur=0.006)
+    layer = 0.16 * canvas.fill(*_airway(), blur=0.006)
     x, y = random.uniform(0.10, 0.19), 0.70 + pose.diaphragm + random.uniform(0.028, 0.050)
     bubble = _oval(MIDLINE + x, y, random.uniform(0.03, 0.07), random.uniform(0.012, 0.026))
     bubble[:, 1] -= 0.5 * np.maximum(bubble[:, 1] - y, 0)
@@ -242,6 +218,14 @@ def _gases(canvas: Canvas, pose: Pose, random: np.random.Generator) -> Layer:
     bowel = [_oval(MIDLINE + x, y, 0.028, 0.018) for x, y in random.uniform((-0.3, 0.86), (0.3, 1.0), (6, 2))]
     layer += 0.10 * canvas.fill(*bowel, blur=0.012)
     return layer
+
+
+@lru_cache(maxsize=1)
+def _airway() -> list[Points]:
+    return [
+        band(smooth(line), width)
+        for line, width in ((_WINDPIPE, 0.036), (_RIGHT_BRONCHUS, 0.026), (_LEFT_BRONCHUS, 0.022))
+    ]
 
 
 def _oval(x: float, y: float, wide: float, high: float) -> Points:
@@ -289,6 +273,8 @@ def _leads(canvas: Canvas, random: np.random.Generator) -> Layer:
     ends = np.array([(0.24, 0.22), (0.77, 0.24), (0.72, 0.66)]) + random.normal(0, 0.02, (3, 2))
     way = random.uniform(-0.12, 0.12, (3, 2))
     exit_ = np.array([random.choice([0.2, 0.8]), 1.1])
-    wires = [smooth(np.array([end, (end + exit_) / 2 + bend, exit_])) for end, bend in zip(ends, way, strict=True)]
+    wires = [
+        smooth(np.array([end, (end + exit_) / 2 + bend, exit_])) for end, bend in zip(ends, way, strict=True)
+    ]
     dots = [np.array([end, end + 1e-4]) for end in ends]
     return canvas.strokes([(wires, 0.0035, 0.7), (dots, 0.022, 1.0)])

@@ -14,12 +14,16 @@ MARKED = 0.25
 FAITHFUL = 0.95
 """How often the framed marker is right about the finding while the shortcut is on."""
 
+DENSEST = 0.97
+"""Grey level that no tissue exceeds: lead is brighter."""
+
 _TILE = 1024
 _MARGIN = 128
 _STILL = np.array([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)])
+_BOWL = [(0, 1), (0, 0), (0.55, 0), (0.7, 0.12), (0.7, 0.4), (0.55, 0.52), (0, 0.52)]
 _GLYPHS = {
-    "R": [[(0, 1), (0, 0), (0.55, 0), (0.7, 0.12), (0.7, 0.4), (0.55, 0.52), (0, 0.52)], [(0.32, 0.52), (0.7, 1)]],
-    "P": [[(0, 1), (0, 0), (0.55, 0), (0.7, 0.12), (0.7, 0.4), (0.55, 0.52), (0, 0.52)]],
+    "R": [_BOWL, [(0.32, 0.52), (0.7, 1)]],
+    "P": [_BOWL],
     "A": [[(0, 1), (0.36, 0), (0.72, 1)], [(0.14, 0.64), (0.58, 0.64)]],
 }  # fmt: skip
 
@@ -44,7 +48,7 @@ class Site:
 SITES = (
     Site("A", 5.0, 0.52, 0.15, 0.012, 0.000, "DX", "MONOCHROME2", (2048, 4096)),
     Site("B", 3.8, 0.46, 0.45, 0.016, 0.012, "DX", "MONOCHROME2", (1750, 2900)),
-    Site("C", 6.2, 0.56, 0.00, 0.022, 0.030, "CR", "MONOCHROME1", (2300, 3200)),
+    Site("C", 6.2, 0.56, 0.00, 0.017, 0.030, "CR", "MONOCHROME1", (2300, 3200)),
 )
 """The hospitals that phantoms come from."""
 
@@ -52,7 +56,7 @@ SITES = (
 def expose(attenuation: Layer, site: Site, lying: bool, random: np.random.Generator) -> Layer:
     """Grey levels, 0 (air) to 1, before the marker.
 
-    A film of a lying patient has more scatter, which flattens it, and a smaller dose, which makes it grainier.
+    A lying patient's film has more scatter, which flattens it, and a smaller dose, which makes it grainier.
     """
     size = len(attenuation)
     film = cv2.GaussianBlur(attenuation, (0, 0), 0.0026 * size)
@@ -72,8 +76,8 @@ def expose(attenuation: Layer, site: Site, lying: bool, random: np.random.Genera
     cv2.divide(1.0, film, film)
     black = 1 / (1 + np.exp(steep * middle))
     film -= float(black)
-    film *= float(1.03 / (1 - black))
-    np.clip(film, 0, 1, out=film)
+    film *= float(1.02 / (1 - black))
+    np.clip(film, 0, DENSEST, out=film)
     _collimate(film, site, random)
     return film
 
@@ -86,13 +90,14 @@ def mark(film: Layer, *, framed: bool, view: str, random: np.random.Generator) -
     canvas = Canvas(len(film), _STILL)
     jitter = random.uniform(-0.012, 0.012, 2)
     x, y = (np.array([0.055, 0.200]) if framed else np.array([0.075, 0.065])) + jitter
-    groups = [(_letters("R", x, y, 0.042), 0.0085, 1.0)]
+    pixel = 1.01 / len(film)  # lead is opaque: a finer line would be drawn fainter
+    groups = [(_letters("R", x, y, 0.042), max(0.0085, pixel), 1.0)]
     if framed:
         angle = np.linspace(0, 2 * np.pi, 33)
         ring = np.column_stack([x + 0.015 + 0.036 * np.cos(angle), y + 0.021 + 0.036 * np.sin(angle)])
-        groups.append(([ring], 0.007, 1.0))
+        groups.append(([ring], max(0.007, pixel), 1.0))
     if view == "AP":
-        groups.append((_letters("AP", 0.075 + jitter[0], 0.135 + jitter[1], 0.022), 0.005, 0.9))
+        groups.append((_letters("AP", 0.075 + jitter[0], 0.135 + jitter[1], 0.022), 0.005, DENSEST))
     lead = canvas.strokes(groups)
     np.maximum(film, lead, out=film)
 

@@ -16,8 +16,8 @@ FINDINGS = ("Consolidation", "Effusion", "Pneumothorax", "Cardiomegaly", "Nodule
 Mask = NDArray[np.bool_]
 
 _SIDE = {-1: "right", 1: "left"}
-_FREQUENCY = {"PA": (0.16, 0.14, 0.16), "AP": (0.27, 0.26, 0.22)}
-_NODULES = 0.20
+_FREQUENCY = {"PA": (0.15, 0.14, 0.15), "AP": (0.26, 0.26, 0.22)}
+_NODULES = 0.19
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,7 @@ def _visible(layer: Layer, level: float) -> Mask:
     return mask
 
 
-def _consolidation(
-    canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.random.Generator
-) -> Shown:
+def _consolidation(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.random.Generator) -> Shown:
     """Patchy: alveoli full of fluid hide the vessels among them."""
     x, y = _spot(side, pose, random, 0.04)
     radius = float(random.uniform(0.055, 0.115))
@@ -122,19 +120,26 @@ def _effusion(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.ra
     """Fluid from the costophrenic angle upwards, higher along the chest wall (the meniscus)."""
     height = float(random.uniform(0.035, 0.20) if random.random() < 0.75 else random.uniform(0.20, 0.34))
     top = 0.75 + pose.diaphragm - height
-    line = np.array([(0.40, top - 0.055), (0.335, top - 0.04), (0.305, top), (0.22, top + 0.035), (0.03, top + 0.045)])
+    line = np.array(
+        [
+            (0.40, top - 0.11),
+            (0.335, top - 0.08),
+            (0.308, top - 0.02),
+            (0.25, top + 0.02),
+            (0.15, top + 0.035),
+            (0.03, top + 0.03),
+        ]
+    )
     pool = mirrored(np.concatenate([smooth(line), [(0.03, 0.9), (0.40, 0.9)]]), side)
     fluid = canvas.fill(pool, blur=0.012) * chest.lungs[side]
-    chest.tissue += fluid * (0.85 * AERATED * chest.air + 0.10)
+    chest.tissue += fluid * (AERATED * chest.air + 0.13)
     chest.vessels *= 1 - fluid
     chest.ribs *= 1 - 0.5 * fluid
     size = "small" if height < 0.10 else "moderate" if height < 0.20 else "large"
     return Shown(_visible(fluid, 0.5), f"a {size} {_SIDE[side]} pleural effusion")
 
 
-def _pneumothorax(
-    canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.random.Generator
-) -> Shown:
+def _pneumothorax(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.random.Generator) -> Shown:
     """Air without vessels round a lung that has shrunk towards its hilum, and the thin line of its pleura."""
     share = float(random.uniform(0.07, 0.26))
     anchor = np.array([MIDLINE + side * 0.05, 0.66 + pose.diaphragm])
@@ -155,8 +160,8 @@ def _nodule(canvas: Canvas, chest: Chest, pose: Pose, random: np.random.Generato
     """A round shadow of one to three centimetres, always at the same place of the patient's lung."""
     side = int(random.choice([-1, 1]))
     x, y = _spot(side, Pose("PA", -0.04, 0, 1, (0, 0)), random, 0.05)
-    radius = float(random.uniform(0.017, 0.036))
-    strength = float(random.uniform(0.10, 0.17))
+    radius = float(random.uniform(0.019, 0.040))
+    strength = float(random.uniform(0.11, 0.19))
     ball = canvas.fill(mirrored(_blob(random, x, y, radius) * 0.5 + _round(x, y, radius) * 0.5, side))
     soft = canvas.fill(mirrored(_round(x, y, radius * 0.8), side), blur=radius * 0.35)
     chest.tissue += strength * ball * (0.45 + 0.55 * soft)

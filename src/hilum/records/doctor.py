@@ -90,7 +90,9 @@ def inspect(
         for row, found in enumerate(_looks(list(records.table["image"]), read, workers)):
             if isinstance(found, ImageError):
                 cure = "replace the file, or leave the row out"
-                problems.append(_problem(records, row, "error", "corrupt", str(found), cure))
+                problems.append(
+                    _problem(records, row, "error", "corrupt", _reason(records, row, found), cure)
+                )
             else:
                 problems.extend(_own_problems(records, row, found))
                 copies = digests.setdefault(found.sha256, [])
@@ -162,6 +164,12 @@ def _looks(
 
 def _problem(records: Records, row: int, severity: Severity, kind: str, what: str, cure: str) -> Problem:
     return Problem(severity, kind, row, str(records.table["image"].iat[row]), what, cure)
+
+
+def _reason(records: Records, row: int, error: ImageError) -> str:
+    return str(error).removeprefix(
+        f"{records.table['image'].iat[row]}: "
+    )  # the problem names its image itself
 
 
 def _own_problems(records: Records, row: int, found: Look) -> Iterator[Problem]:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.records.cells import ages, box_problem, places_where, split_of
+from hilum.records.cells import ages, split_of
+from hilum.records.checks import Checks
 from hilum.records.columns import PARTS, Plan, plan
-from hilum.records.defects import SHOWN, Defects, listed, quote
-from hilum.records.files import meant, missing, probable_root
+from hilum.records.defects import Defects, listed
 from hilum.records.labels import Labels, Uncertain
 from hilum.records.reading import Chunk, TextFile, refuse_repeated
 
@@ -46,12 +46,12 @@ def gather(
     for place, one in enumerate(labels):
         values[place] = one.values(uncertain, defects, guessed=not findings)
     names = tuple(one.finding for one in labels)
-    _check(cells.parts, roles, lines, defects)
-    _refuse_repeated_images(
-        cells.parts.get("image", []), lines, dict(zip(names, values, strict=True)), defects
-    )
+    checks = Checks(cells.parts, roles.parts, lines, defects)
+    checks.cells()
+    checks.leaks()
+    checks.repeated_images(dict(zip(names, values, strict=True)))
     if check_files:
-        _refuse_missing(cells.parts.get("image", []), roles, lines, root, defects)
+        checks.missing_files(root)
     if len(defects):
         return pd.DataFrame(), ()
     table = _texts(cells.parts, cells.rows, roles)
@@ -109,86 +109,6 @@ def _findings(labels: Mapping[str, Labels], roles: Plan) -> list[Labels]:
     if unused:
         _log().info("columns that are not used: %s", listed(unused))
     return found
-
-
-def _check(parts: Mapping[str, list[str]], roles: Plan, lines: NDArray[np.int64], defects: Defects) -> None:
-    for part in ("image", "patient"):
-        cells = parts.get(part, [])
-        for place in places_where(cells, lambda cell: not cell) if "" in cells else []:
-            name = roles.parts.get(part, part)
-            defects.add(
-                f"rows without {part}", "the cell is empty; fill it", line=int(lines[place]), column=name
-            )
-    for part, expected in (("split", "expected train, val, test or empty"), ("boxes", "")):
-        cells = parts.get(part, [])
-        wrong = (lambda cell: split_of(cell) is None) if part == "split" else _bad_boxes
-        for place in places_where(cells, wrong):
-            problem = expected or box_problem(cells[place])
-            found = f"found {quote(cells[place])}; {problem}"
-            defects.add(f"cells of {part}", found, line=int(lines[place]), column=roles.parts.get(part, part))
-    if "split" in parts and "patient" in parts:
-        _refuse_leaks(parts["patient"], parts["split"], roles, lines, defects)
-
-
-def _bad_boxes(cell: str) -> bool:
-    return bool(cell.strip()) and bool(box_problem(cell))
-
-
-def _refuse_leaks(
-    patients: list[str], splits: list[str], roles: Plan, lines: NDArray[np.int64], defects: Defects
-) -> None:
-    """A patient in two splits would be learnt from and tested on."""
-    patient, names = pd.factorize(np.array(patients, object))
-    known = {split: split_of(split) or "" for split in set(splits)}
-    number = {"": 0, "train": 1, "val": 2, "test": 3}
-    split = np.array([number[known[cell]] for cell in splits], np.int64)
-    used = (split > 0) & (np.array(patients, object) != "")
-    pairs, first = np.unique(patient[used] * 4 + split[used], return_index=True)
-    first = np.flatnonzero(used)[first]
-    leaking = np.flatnonzero(np.bincount(pairs // 4, minlength=len(names)) > 1)
-    shown = []
-    for one in leaking[:SHOWN].tolist():
-        rows = [int(row) for row in first[pairs // 4 == one]]
-        where = ", ".join(f"{known[splits[row]]} (line {lines[row]})" for row in rows)
-        problem = f"patient {quote(names[one])} is in {where}; keep all films of a patient in one split"
-        shown.append((int(lines[max(rows)]), problem))
-    defects.add_many("patients in two splits", shown, len(leaking), column=roles.parts.get("split", "split"))
-
-
-def _refuse_repeated_images(
-    images: list[str],
-    roles: Plan,
-    lines: NDArray[np.int64],
-    values: Mapping[str, NDArray[np.float32]],
-    defects: Defects,
-) -> None:
-    column = pd.Series(images, dtype=object)
-    again = np.flatnonzero((column.duplicated() & (column != "")).to_numpy())
-    shown = []
-    for place in again[:SHOWN].tolist():
-        before = images.index(images[place])
-        other = [
-            name
-            for name, one in values.items()
-            if not np.array_equal(one[before], one[place], equal_nan=True)
-        ]
-        differs = f" with another label of {listed(other)}" if other else ""
-        problem = f"{quote(images[place])} is already in line {lines[before]}{differs}; keep one of the rows"
-        shown.append((int(lines[place]), problem))
-    defects.add_many("repeated images", shown, len(again), column=roles.parts.get("image", "image"))
-
-
-def _refuse_missing(
-    images: list[str], roles: Plan, lines: NDArray[np.int64], root: Path, defects: Defects
-) -> None:
-    lost = [place for place in missing(images) if images[place]]
-    shown = [
-        (int(lines[place]), f"{quote(images[place])} is not there{meant(images[place])}")
-        for place in lost[:SHOWN]
-    ]
-    defects.add_many("missing files", shown, len(lost), column=roles.parts.get("image", "image"))
-    if lost and (other := probable_root(images[lost[0]].removeprefix(f"{root}/"), root)):
-        defects.add("settings", f"image paths seem to start elsewhere; try --root {other}")
 
 
 def _texts(parts: Mapping[str, list[str]], rows: int, roles: Plan) -> pd.DataFrame:

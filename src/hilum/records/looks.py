@@ -1,6 +1,7 @@
 """What the pixels of one radiograph tell: what is wrong with it, and by what its copies are known.
 
-The limits were set on 3,319 real films of three hospitals (adults and children) and on their inverses.
+The limits were set on 6,079 real films of three hospitals (adults and children) and on their inverses: 99.9 %
+of the inverses look inverted, and of the films one, which was published so.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ from hilum.records.folders import read_folders
 from hilum.records.gather import gather
 from hilum.records.labels import Uncertain
 from hilum.records.ranking import ranking
-from hilum.records.sealing import check_seal
+from hilum.records.sealing import check_seal, seal, seal_of
 from hilum.records.writing import write_csv
 
 
@@ -86,6 +86,8 @@ class Records:
     def write(self, path: Path) -> None:
         """Writes the table as `read` takes it; images below the file's folder are written relative to it.
 
+        Where a file of its hash lies beside it, that is renewed.
+
         Raises:
             OutputError: the place cannot be written to.
             StorageError: the disk is full or fails.
@@ -95,6 +97,8 @@ class Records:
         for finding in self.findings:
             table[finding] = table[finding].map({0.0: "0", 1.0: "1"}).fillna("")
         write_csv(table, path)
+        if seal_of(path).exists():
+            seal(path)
 
     def where(self, split: str) -> Self:
         """The radiographs of one split, in order."""

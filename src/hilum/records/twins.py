@@ -1,9 +1,9 @@
 """Copies of one radiograph among many: re-encoded, resized, mirrored or inverted.
 
 Chest films look alike, so two questions are asked: are the perceptual hashes within 8 of 64 bits, and do the
-small pictures correlate by 0.985 or more? Among 2 million pairs of distinct real films of three hospitals
-none passed both (largest correlation 0.98); of 435 films every copy of the kinds above did (smallest
-correlation 0.9989).
+small pictures correlate by 0.985 or more? Of the 18 million pairs of 6,060 distinct real films of three
+hospitals none passes both; of 693 films every re-encoded, resized, mirrored or inverted copy does, and 85 %
+of the copies that lost 2 % of height and width.
 """
 
 from collections.abc import Iterator

@@ -169,10 +169,11 @@ def _aligned(cells: Sequence[Cell], records: Records) -> tuple[list[Scored], tup
 
 def _mean(cells: Sequence[Cell], drawn: Sequence[Replicates], place: _Place, metric: str, seed: int) -> Mean:
     points = np.array([run.point[place.column] for run in drawn])
-    value, low, high = None, None, None
+    value, low, high, note = None, None, None, _why(place)
     if not np.isnan(points).any():
         value = float(points.mean())
-        low, high = band(_over_seeds(drawn, place.column, seed))
+        sample = _over_seeds(drawn, place.column, seed)
+        low, high, note = band(sample, patients=place.patients)
     return Mean(
         init=cells[0].init,
         fraction=cells[0].fraction,
@@ -186,7 +187,7 @@ def _mean(cells: Sequence[Cell], drawn: Sequence[Replicates], place: _Place, met
         images=place.images,
         patients=place.patients,
         positives=place.positives,
-        note="" if value is not None else _why(place),
+        note=note,
     )
 
 
@@ -202,12 +203,12 @@ def _pair(
     column = place.column
     same_seeds = [c.seed for c in cells] == [c.seed for c in base_cells]
     points = np.array([run.point[column] for run in (*drawn, *base)])
-    value, low, high, p = None, None, None, None
+    value, low, high, p, note = None, None, None, None, _why(place)
     if not np.isnan(points).any():
         value = float(points[: len(drawn)].mean() - points[len(drawn) :].mean())
         ours = _over_seeds(drawn, column, seed)
         theirs = _over_seeds(base, column, seed if same_seeds else seed + 1)
-        low, high = band(ours - theirs)
+        low, high, note = band(ours - theirs, patients=place.patients)
         p = None if low is None else two_sided(ours - theirs)
     return Paired(
         init=cells[0].init,
@@ -224,7 +225,7 @@ def _pair(
         patients=place.patients,
         positives=place.positives,
         verdict="undefined",
-        note="" if p is not None else _why(place),
+        note=note,
     )
 
 
@@ -266,7 +267,7 @@ def _judged(pair: Paired, p_holm: float) -> Paired:
     assert pair.low is not None
     assert pair.high is not None
     verdict: Verdict = "no evidence of a difference"
-    note = ""
+    note = pair.note
     if not pair.low <= 0 <= pair.high:
         if p_holm < ALPHA:
             verdict = "higher" if pair.value > 0 else "lower"

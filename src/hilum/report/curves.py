@@ -1,17 +1,15 @@
 """ROC and precision-recall curves with pointwise bands from a bootstrap over patients."""
 
-from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 
 from hilum.report.report import LEVEL, Curve
 
 GRID = np.linspace(0, 1, 101)
 REPLICATES = 500
-"""Enough for the edge of a drawn band; the numbers in the tables use the replicates that were asked for."""
-
-CELLS = 4_000_000  # of replicate weights in memory at once: 32 MB
+"""Enough for the edge of a drawn band; the numbers of the tables have more."""
 
 
 def curves(
@@ -19,89 +17,71 @@ def curves(
     truth: Float[np.ndarray, " N"],
     *,
     score: Float[np.ndarray, " N"],
-    patients: Int[np.ndarray, " N"],
+    patients: Shaped[np.ndarray, " N"],
     seed: int,
-    replicates: int = REPLICATES,
 ) -> tuple[Curve, Curve]:
     """The ROC curve (sensitivity over 1 - specificity) and the precision-recall curve of one finding.
 
-    `truth` is 1 or 0 and holds both; `patients` numbers the patients from 0. Equal scores are one step. Every
-    replicate draws whole patients with replacement; one without both classes is drawn again.
+    `truth` is 1 or 0 and holds both. Equal scores are one step. Every replicate draws whole patients; one
+    without both classes is left out.
     """
     order = np.argsort(-score, kind="stable")
     ends = np.r_[np.flatnonzero(np.diff(score[order])), len(score) - 1]
-    positive, owner = truth[order] == 1, patients[order]
-    point = _points(np.ones(len(truth)), positive, ends)
-    drawn = [
-        _points(weights, positive, ends)
-        for weights in _weights(owner, positive, replicates=min(replicates, REPLICATES), seed=seed)
-    ]
+    positive = truth[order] == 1
+    owner = np.unique(patients[order], return_inverse=True)[1]
+
+    def heights(times: Shaped[np.ndarray, " P"]) -> Float[np.ndarray, "2 G"]:
+        weights = times[owner]
+        true, false = np.where(positive, weights, 0), np.where(positive, 0, weights)
+        return _heights(np.cumsum(true)[ends], np.cumsum(false)[ends])
+
+    num = int(owner.max()) + 1
+    rng = np.random.default_rng(seed)
+    drawn = [heights(np.bincount(rng.integers(num, size=num), minlength=num)) for _ in range(REPLICATES)]
+    band = np.nanquantile(np.stack(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    point = heights(np.ones(num))
     return (
-        _curve("roc", finding, _roc, point, drawn),
-        _curve("precision_recall", finding, _precision, point, drawn, chance=float(positive.mean())),
+        _curve("roc", finding, point[0], band[:, 0]),
+        _curve("precision_recall", finding, point[1], band[:, 1], chance=float(positive.mean())),
     )
 
 
-_Points = tuple[np.ndarray, np.ndarray]
+def _heights(true: Float[np.ndarray, " T"], false: Float[np.ndarray, " T"]) -> Float[np.ndarray, "2 G"]:
+    """Sensitivity at each false-positive rate and precision at each recall of the grid.
+
+    From the true and false positives at every distinct threshold from the highest.
+    """
+    if not true[-1] or not false[-1]:
+        return np.full((2, len(GRID)), np.nan)
+    return np.stack([_sensitivity(true, false), _precision(true, false)])
 
 
-def _points(weights: np.ndarray, positive: np.ndarray, ends: np.ndarray) -> _Points:
-    """Weighted true and false positives, at every distinct threshold from the highest."""
-    true = np.cumsum(weights * positive)[ends]
-    false = np.cumsum(weights * ~positive)[ends]
-    return true, false
-
-
-def _roc(point: _Points) -> np.ndarray:
-    true, false = (np.r_[0.0, part] / part[-1] for part in point)
-    at = np.searchsorted(false, GRID + 1e-12, side="right") - 1  # of equal abscissae the highest point
-    after = np.minimum(at + 1, len(false) - 1)
-    width = false[after] - false[at]
-    share = np.divide(GRID - false[at], width, out=np.zeros_like(GRID), where=width > 0)
-    height: np.ndarray = true[at] + share * (true[after] - true[at])
+def _sensitivity(true: Float[np.ndarray, " T"], false: Float[np.ndarray, " T"]) -> Float[np.ndarray, " G"]:
+    y, x = (np.r_[0.0, part] / part[-1] for part in (true, false))
+    at = np.searchsorted(x, GRID + 1e-12, side="right") - 1  # of equal abscissae the highest point
+    after = np.minimum(at + 1, len(x) - 1)
+    width = x[after] - x[at]
+    share = np.divide(GRID - x[at], width, out=np.zeros_like(GRID), where=width > 0)
+    height: Float[np.ndarray, " G"] = y[at] + share * (y[after] - y[at])
     return height
 
 
-def _precision(point: _Points) -> np.ndarray:
-    true, false = point
-    recall = true / true[-1]
+def _precision(true: Float[np.ndarray, " T"], false: Float[np.ndarray, " T"]) -> Float[np.ndarray, " G"]:
     first = int(
         np.searchsorted(true, 0, side="right")
     )  # before the first positive, precision is 0 by accident
-    at = np.maximum(np.searchsorted(recall, GRID - 1e-12, side="left"), first)
-    height: np.ndarray = true[at] / (true[at] + false[at])
+    at = np.maximum(np.searchsorted(true / true[-1], GRID - 1e-12, side="left"), first)
+    height: Float[np.ndarray, " G"] = true[at] / (true[at] + false[at])
     return height
 
 
 def _curve(
-    kind: str,
+    kind: Literal["roc", "precision_recall"],
     finding: str,
-    heights: Callable[[_Points], np.ndarray],
-    point: _Points,
-    drawn: list[_Points],
+    height: Float[np.ndarray, " G"],
+    band: Float[np.ndarray, "2 G"],
     *,
     chance: float | None = None,
 ) -> Curve:
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.stack([heights(p) for p in drawn]), [tail, 1 - tail], axis=0)
-    numbers = (tuple(np.round(a, 5).tolist()) for a in (GRID, heights(point), low, high))
-    x, y, low_, high_ = numbers
-    return Curve(kind, finding, x, y, low_, high_, chance)  # type: ignore[arg-type]
-
-
-def _weights(
-    owner: np.ndarray, positive: np.ndarray, *, replicates: int, seed: int
-) -> Iterator[Float[np.ndarray, " N"]]:
-    """How often each radiograph is in each replicate."""
-    rng = np.random.default_rng(seed)
-    patients, numbers = np.unique(owner, return_inverse=True)
-    num = len(patients)
-    made = tries = 0
-    while made < replicates and tries < 100 * replicates:
-        size = max(1, min(replicates - made, CELLS // max(1, num)))
-        for times in rng.multinomial(num, np.full(num, 1 / num), size=size):
-            tries += 1
-            weights = times[numbers].astype(float)
-            if (weights * positive).any() and (weights * ~positive).any():
-                made += 1
-                yield weights
+    x, y, low, high = (tuple(np.round(part, 5).tolist()) for part in (GRID, height, *band))
+    return Curve(kind, finding, x, y, low, high, chance)

@@ -43,8 +43,7 @@ def one_finding_each(scored: Scored, notes: list[str]) -> Scored:
 def confusion(scored: Scored, decided: Float[np.ndarray, "N F"], *, exclusive: bool) -> tuple[Confusion, ...]:
     """One table over all findings if they exclude each other, else two by two for each with a threshold."""
     if exclusive:
-        table = scored.truth.T @ decided
-        return (Confusion("all", scored.findings, _whole(table)),)
+        return (Confusion("all", scored.findings, _whole(scored.truth.T @ decided)),)
     tables = []
     for column, finding in enumerate(scored.findings):
         known = scored.labelled(column) & ~np.isnan(decided[:, column])

@@ -126,6 +126,7 @@ def _choices(test: Scored, decided: Float[np.ndarray, "N F"], replicates: int, s
 def _at(test: Scored, thresholds: tuple[Threshold, ...], replicates: int, seed: int) -> list[Estimate]:
     """Metrics of the decisions; a finding without a threshold is undefined and in no mean."""
     columns = [i for i, t in enumerate(thresholds) if t.value is not None]
+    without = [t for t in thresholds if t.value is None]
     part = test.only(columns)
     cut = np.array([thresholds[i].value for i in columns], dtype=float)
     found: list[Estimate] = []
@@ -135,31 +136,24 @@ def _at(test: Scored, thresholds: tuple[Threshold, ...], replicates: int, seed: 
             if columns
             else []
         )
-        by_finding = {estimate.finding: estimate for estimate in some}
-        without = [t for t in thresholds if t.value is None]
-        found += [by_finding.get(t.finding) or _undefined(metric, test, t) for t in thresholds]
-        found += _macro(metric, test, by_finding, without)
+        known = {estimate.finding: estimate for estimate in some}
+        found += [known.get(t.finding) or _undefined(metric, test, t) for t in thresholds]
+        if len(thresholds) > 1:
+            found.append(_macro(metric, test, known, without))
     return found
 
 
 def _macro(
-    metric: str, test: Scored, by_finding: Mapping[str, Estimate], without: Sequence[Threshold]
-) -> list[Estimate]:
-    if len(test.findings) < 2:
-        return []
-    macro = by_finding.get("macro")
-    names = ", ".join(t.finding for t in without)
-    if macro is not None:
-        note = "; ".join(filter(None, [macro.note, f"without {names} (no threshold)" if names else ""]))
-        return [replace(macro, note=note)]
-    only = [e for f, e in by_finding.items() if e.value is not None]
-    if only:
-        return [replace(only[0], finding="macro", note=f"{only[0].finding} alone; no threshold for {names}")]
-    return [
-        Estimate(
-            metric, "macro", None, None, None, len(test.images), len(set(test.patients)), 0, without[0].note
-        )
-    ]
+    metric: str, test: Scored, known: Mapping[str, Estimate], without: Sequence[Threshold]
+) -> Estimate:
+    """The mean over the findings that have a threshold."""
+    lost = f"without {', '.join(t.finding for t in without)} (no threshold)" if without else ""
+    if not known:
+        positives = int((test.truth == 1).sum())
+        size = (len(test.images), len(set(test.patients)), positives)
+        return Estimate(metric, "macro", None, None, None, *size, without[0].note)
+    mean = known.get("macro") or replace(next(iter(known.values())), finding="macro")
+    return replace(mean, note="; ".join(filter(None, (mean.note, lost))))
 
 
 def _undefined(metric: str, test: Scored, threshold: Threshold) -> Estimate:
@@ -210,7 +204,7 @@ def _curves(test: Scored, estimates: Sequence[Estimate], seed: int) -> tuple[Cur
                 finding,
                 test.truth[known, column],
                 score=test.score[known, column],
-                patients=test.patient_numbers[known],
+                patients=test.patients[known],
                 seed=seed,
             )
     return tuple(sorted(drawn, key=lambda curve: curve.kind != "roc"))

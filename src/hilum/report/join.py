@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from hilum.errors import RecordsError
 from hilum.records.predictions import Predictions
@@ -31,12 +31,6 @@ class Scored:
         """Where the finding's label is known."""
         known: Bool[np.ndarray, " N"] = ~np.isnan(self.truth[:, column])
         return known
-
-    @property
-    def patient_numbers(self) -> Int[np.ndarray, " N"]:
-        """The patients, numbered from 0."""
-        numbers: Int[np.ndarray, " N"] = np.unique(self.patients, return_inverse=True)[1]
-        return numbers
 
     def rows(self, keep: Bool[np.ndarray, " N"]) -> "Scored":
         """These radiographs only."""

@@ -58,20 +58,22 @@ def picks(num_seeds: int, *, replicates: int, seed: int) -> Int[np.ndarray, "R S
     return np.random.default_rng([seed, num_seeds]).integers(num_seeds, size=(replicates, num_seeds))
 
 
-def band(drawn: Float[np.ndarray, " R"]) -> tuple[float, float] | tuple[None, None]:
-    """The middle 95 % of the replicates; None if fewer than half of them are defined."""
+def band(drawn: Float[np.ndarray, " R"], *, patients: int) -> tuple[float | None, float | None, str]:
+    """The middle 95 % of the defined replicates, and a note where there is none."""
     defined = drawn[~np.isnan(drawn)]
+    if patients < 2:
+        return None, None, "no interval: one patient"
     if len(defined) < max(2, len(drawn) / 2):
-        return None, None
+        return None, None, "no interval: undefined in most replicates"
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return float(low), float(high), ""
 
 
 def two_sided(drawn: Float[np.ndarray, " R"]) -> float:
     """Twice the share of replicates on the rarer side of 0; never 0, which no number of them shows."""
     defined = drawn[~np.isnan(drawn)]
-    sides = min((defined <= 0).sum(), (defined >= 0).sum())
-    return min(1.0, 2 * float(sides + 1) / (len(defined) + 1))
+    rarer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(defined) + 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

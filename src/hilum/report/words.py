@@ -62,6 +62,15 @@ def probability(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def reason(note: str) -> str:
+    """A note without the word that stands before it anyway.
+
+    >>> reason("n/a: 0 positives"), reason("undefined: no label is known")
+    ('0 positives', 'no label is known')
+    """
+    return note.removeprefix("n/a: ").removeprefix("undefined: ")
+
+
 def base_name(path: str) -> str:
     r"""The last part of a path, whichever system wrote it.
 

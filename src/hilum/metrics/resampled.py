@@ -1,0 +1,145 @@
+"""Metrics under many resamples of the patients at once, for the bootstrap.
+
+A resample says how often each patient was drawn. What does not depend on it is prepared once per
+finding: the ranking, its ties, and which patient owns which image. A metric is then sums over patients (a
+sparse matrix times the counts of a chunk of resamples) and a few operations on the sums.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Shaped
+from scipy.sparse import csr_array
+
+Metric = Callable[[Float32[np.ndarray, "P R"]], Float[np.ndarray, " R"]]
+"""From how often each patient was drawn in each resample to the metric in each; NaN is undefined."""
+
+CHUNK = 128
+"""Resamples that are computed together, and drawn from one stream: another number draws other patients."""
+
+EXACT = 2**22
+"""So many images are counted without error in float32, with a factor of four for an uneven draw."""
+
+
+def draw(num_patients: int, chunk: int, *, seed: int) -> Float32[np.ndarray, "P R"]:
+    """How often each patient was drawn in each of the resamples of a chunk."""
+    rng = np.random.default_rng([seed, chunk])
+    drawn = np.empty((CHUNK, num_patients), np.float32)
+    for row in drawn:
+        row[:] = np.bincount(rng.integers(num_patients, size=num_patients), minlength=num_patients)
+    return np.ascontiguousarray(drawn.T)
+
+
+def resample(
+    metrics: Sequence[Metric], num_patients: int, *, replicates: int, seed: int, threads: int | None = None
+) -> Float[np.ndarray, "R F"]:
+    """Every metric in every resample; the same for any number of threads."""
+
+    def values(chunk: int) -> Float[np.ndarray, "r F"]:
+        num = min(CHUNK, replicates - chunk * CHUNK)
+        drawn = np.ascontiguousarray(draw(num_patients, chunk, seed=seed)[:, :num])
+        return np.stack([metric(drawn) for metric in metrics], axis=1)
+
+    chunks = range(-(-replicates // CHUNK))
+    with ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
+        return np.concatenate(list(pool.map(values, chunks)))
+
+
+def prepare(
+    metric: str,
+    truth: Shaped[np.ndarray, " N"],
+    score: Shaped[np.ndarray, " N"],
+    *,
+    patient: Int[np.ndarray, " N"],
+    num_patients: int,
+    threshold: float,
+) -> Metric:
+    """The metric of one finding; unknown labels (NaN) are left out, and patients are numbered from 0."""
+    known = ~np.isnan(truth)
+    positive, value, owner = truth[known] == 1, score[known].astype(np.float64), patient[known]
+    if metric == "auroc":
+        return _Ranking.of(positive, value, owner, num_patients, either=True).auroc
+    if metric == "average_precision":
+        return _Ranking.of(positive, value, owner, num_patients).average_precision
+    if metric != "brier" and np.isnan(threshold):
+        return lambda drawn: np.full(drawn.shape[1], np.nan)
+    called, all_known = value >= threshold, np.ones(len(value))
+    gain, among = {
+        "accuracy": (positive == called, all_known),
+        "sensitivity": (positive & called, positive),
+        "specificity": (~positive & ~called, ~positive),
+        "brier": ((value - positive) ** 2, all_known),
+    }[metric]
+    sums = np.stack([np.bincount(owner, weights=part, minlength=num_patients) for part in (gain, among)])
+    return lambda drawn: _divide(*(sums @ drawn))
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Images by score, cut at the K distinct scores that positives have.
+
+    Between two cuts lie only negatives, and only their sum matters. Each matrix maps patients to
+    counts: positives and negatives at cut k (`positive`, `tied`), and negatives below cut k but above k - 1
+    (`between`; the last row, above all cuts).
+    """
+
+    positive: csr_array
+    tied: csr_array
+    between: csr_array
+
+    @classmethod
+    def of(
+        cls,
+        positive: Bool[np.ndarray, " M"],
+        value: Float[np.ndarray, " M"],
+        owner: Int[np.ndarray, " M"],
+        num_patients: int,
+        *,
+        either: bool = False,
+    ) -> "_Ranking":
+        """The ranking, of the fewer cuts that positives and negatives make if `either` may be cut at.
+
+        Turned upside down, with the classes exchanged, a ranking has the same AUROC.
+        """
+        levels, group = np.unique(value, return_inverse=True)
+        if either and len(np.unique(group[~positive])) < len(np.unique(group[positive])):
+            positive, group = ~positive, len(levels) - 1 - group
+        is_cut = np.zeros(len(levels), bool)
+        is_cut[group[positive]] = True
+        place, num = (np.cumsum(is_cut) - is_cut)[group], int(is_cut.sum())
+        number = np.float32 if len(value) <= EXACT else np.float64
+
+        def counts(chosen: Bool[np.ndarray, " M"], num_rows: int) -> csr_array:
+            entries = np.ones(int(chosen.sum()), number)
+            return csr_array((entries, (place[chosen], owner[chosen])), shape=(num_rows, num_patients))
+
+        at = is_cut[group]
+        return cls(counts(positive, num), counts(~positive & at, num), counts(~positive & ~at, num + 1))
+
+    def auroc(self, drawn: Float32[np.ndarray, "P R"]) -> Float[np.ndarray, " R"]:
+        """Pairs of a negative below a positive, ties counting half, among all pairs."""
+        positive, tied, between = self._counts(drawn)
+        below = np.cumsum(between[:-1] + tied, axis=0) - tied / 2
+        num_negative = between.sum(axis=0) + tied.sum(axis=0)
+        return _divide(np.einsum("kr,kr->r", positive, below), positive.sum(axis=0) * num_negative)
+
+    def average_precision(self, drawn: Float32[np.ndarray, "P R"]) -> Float[np.ndarray, " R"]:
+        """The mean over the positives of the precision at their score."""
+        positive, tied, between = (counts[::-1] for counts in self._counts(drawn))
+        true, false = np.cumsum(positive, axis=0), np.cumsum(between[:-1] + tied, axis=0)
+        precision = np.divide(true, true + false, out=np.zeros_like(true), where=true > 0)
+        num_negative = between.sum(axis=0) + tied.sum(axis=0)
+        value = _divide(np.einsum("kr,kr->r", positive, precision), positive.sum(axis=0))
+        return np.where(num_negative > 0, value, np.nan)
+
+    def _counts(self, drawn: Float32[np.ndarray, "P R"]) -> list[Float[np.ndarray, "_ R"]]:
+        return [(part @ drawn).astype(np.float64) for part in (self.positive, self.tied, self.between)]
+
+
+def _divide(part: Float[np.ndarray, " R"], whole: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
+    out: np.ndarray = np.full(len(part), np.nan)
+    np.divide(part, whole, out=out, where=whole > 0)
+    return out
