@@ -15,6 +15,7 @@ ORDER = [
     ["progress"],
     ["records"],
     ["images"],
+    ["metrics"],
     ["models"],
     ["data"],
     ["run"],
@@ -22,7 +23,6 @@ ORDER = [
     ["train"],
     ["methods"],
     ["predict"],
-    ["metrics"],
     ["report"],
     ["commands"],
     ["cli"],
@@ -76,7 +76,7 @@ def test_help_imports_no_torch(words):
 
 
 def test_nothing_in_the_source_loads_code_from_files():
-    forbidden = ("pickle.load", "allow_pickle=True", "weights_only=False", "yaml.load(", "shell=True", "strict=False")
+    forbidden = ("pickle.load", "allow_pickle=True", "weights_only=False", "yaml.load(", "shell=True", ", strict=False")
     for path in FILES:
         text = path.read_text()
         assert not [word for word in forbidden if word in text], path

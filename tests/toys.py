@@ -17,7 +17,7 @@ FINDINGS = ("Edema", "Nodule")
 def encoder(seed: int = 0) -> Encoder:
     """The smallest ResNet that timm has."""
     torch.manual_seed(seed)
-    return Encoder("resnet10t", SPEC)
+    return Encoder("test_resnet", SPEC)
 
 
 class ToyLoader:

@@ -155,15 +155,16 @@ def test_the_heart_lies_on_the_right_of_the_film() -> None:
 
 
 def test_the_right_dome_of_the_diaphragm_is_higher() -> None:
-    higher = []
-    for index in range(150):
+    lower = []
+    for index in range(100):
         film = draw_phantom(0, index)
         if not film.boxes:
-            pixels = cv2.GaussianBlur(film.pixels, (0, 0), 3).astype(float)
-            right, left = np.diff(pixels[140:230, [61, 195]], axis=0).argmax(axis=0)
-            higher.append(right < left)
-    assert len(higher) > 40
-    assert np.mean(higher) > 0.75
+            pixels = cv2.GaussianBlur(film.pixels, (0, 0), 2).astype(float)[130:240]
+            columns = pixels[:, 48:57].mean(1), pixels[:, 199:208].mean(1)
+            right, left = (np.argmax(c > (c[:10].mean() + c[-20:].mean()) / 2) for c in columns)
+            lower.append(left - right)
+    assert len(lower) > 20
+    assert 2 < np.median(lower) < 12
 
 
 def test_cardiomegaly_is_a_heart_wider_than_half_the_chest(films: list[Phantom]) -> None:
@@ -245,7 +246,7 @@ def test_the_marker_can_be_read_from_the_pixels() -> None:
     films = [draw_phantom(0, index, size=128, shortcut=True) for index in range(80)]
     corner = np.array([film.grey[20:33, 2:14].max() for film in films])
     framed = np.array([film.framed_marker for film in films])
-    assert ((corner > 0.99) == framed).mean() > 0.9
+    assert ((corner > 0.85) == framed).mean() > 0.97
 
 
 def test_the_shortcut_changes_nothing_but_the_marker(films: list[Phantom], tricked: list[Phantom]) -> None:

@@ -14,7 +14,7 @@ from hilum.models.weights import load, load_encoder, read_header, to_bytes
 from tests import toys
 
 ARCHITECTURES = [
-    "resnet10t",
+    "test_resnet",
     "test_vit",
     "test_convnext",
     "test_efficientnet",
@@ -62,31 +62,31 @@ def test_a_classifier_comes_back_with_its_findings(tmp_path):
 
 
 def test_the_summed_stem_is_exact_for_grey_images(tmp_path):
-    rgb = timm.create_model("resnet10t", num_classes=0).eval()
+    rgb = timm.create_model("test_resnet", num_classes=0).eval()
     path = tmp_path / "rgb.safetensors"
     safetensors.torch.save_file(rgb.state_dict(), path)
-    grey = load_encoder(path, arch="resnet10t", input_spec=toys.SPEC)
+    grey = load_encoder(path, arch="test_resnet", input_spec=toys.SPEC)
     images = torch.randn(2, 1, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(grey(images), rgb(images.expand(-1, 3, -1, -1)), atol=1e-5)
 
 
 def test_weights_saved_by_torch_are_read_and_unused_tensors_are_named(tmp_path, caplog):
-    net = timm.create_model("resnet10t", num_classes=3, in_chans=1)
+    net = timm.create_model("test_resnet", num_classes=3, in_chans=1)
     torch.save({"state_dict": net.state_dict()}, tmp_path / "old.pth")
     with caplog.at_level("INFO"):
-        load_encoder(tmp_path / "old.pth", arch="resnet10t", input_spec=toys.SPEC)
+        load_encoder(tmp_path / "old.pth", arch="test_resnet", input_spec=toys.SPEC)
     assert "not used: fc.bias, fc.weight" in caplog.text
 
 
 def test_weights_that_do_not_cover_the_encoder_are_refused_with_a_count(tmp_path):
-    state = timm.create_model("resnet10t", num_classes=0, in_chans=1).state_dict()
-    state.pop("layer4.0.conv1.weight")
+    state = timm.create_model("test_resnet", num_classes=0, in_chans=1).state_dict()
+    state.pop("layer4.0.conv2.weight")
     safetensors.torch.save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(
-        WeightsError, match=r"of \d+ tensors fit; layer4.0.conv1.weight is missing.*Nothing was loaded"
+        WeightsError, match=r"of \d+ tensors fit; layer4.0.conv2.weight is missing.*Nothing was loaded"
     ):
-        load_encoder(tmp_path / "x.safetensors", arch="resnet10t", input_spec=toys.SPEC)
+        load_encoder(tmp_path / "x.safetensors", arch="test_resnet", input_spec=toys.SPEC)
 
 
 class Canary:
@@ -100,7 +100,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, monkeypat
     (tmp_path / "raw.pth").write_bytes(pickle.dumps(Canary(), protocol=2))
     for name in ("bad.pth", "raw.pth"):
         with pytest.raises(WeightsError, match=r"bad\.pth|raw\.pth"):
-            load_encoder(tmp_path / name, arch="resnet10t", input_spec=toys.SPEC)
+            load_encoder(tmp_path / name, arch="test_resnet", input_spec=toys.SPEC)
     assert not (tmp_path / "canary").exists()
 
 

@@ -173,7 +173,7 @@ def _write(folder: Path, phantom: Phantom, index: int, *, format: str, masks: bo
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
-    written, content = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    written, content = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert written
     return content.tobytes()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import cv2
 import numpy as np
@@ -94,8 +94,8 @@ class Canvas:
         placed *= side << SUBPIXEL_BITS
         placed -= (1 << SUBPIXEL_BITS) / 2  # pixel centres stand at halves
         pixels = np.rint(placed, out=placed).astype(np.int32)
-        ends = list(accumulate(map(len, shapes)))
-        return [pixels[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        ends = accumulate(map(len, shapes), initial=0)
+        return [pixels[start:end] for start, end in pairwise(ends)]
 
     def _soften(self, image: NDArray[np.uint8], blur: float) -> Layer:
         layer = np.multiply(image, np.float32(1 / 255), dtype=np.float32)

@@ -17,11 +17,11 @@ from scipy.sparse import csr_array
 Metric = Callable[[Float32[np.ndarray, "P R"]], Float[np.ndarray, " R"]]
 """From how often each patient was drawn in each resample to the metric in each; NaN is undefined."""
 
-CHUNK = 128
+CHUNK = 64
 """Resamples that are computed together, and drawn from one stream: another number draws other patients."""
 
-EXACT = 2**22
-"""So many images are counted without error in float32, with a factor of four for an uneven draw."""
+EXACT = 2**20
+"""So many images are counted without error in float32, with room for an uneven draw."""
 
 
 def draw(num_patients: int, chunk: int, *, seed: int) -> Float32[np.ndarray, "P R"]:
@@ -121,22 +121,49 @@ class _Ranking:
 
     def auroc(self, drawn: Float32[np.ndarray, "P R"]) -> Float[np.ndarray, " R"]:
         """Pairs of a negative below a positive, ties counting half, among all pairs."""
-        positive, tied, between = self._counts(drawn)
-        below = np.cumsum(between[:-1] + tied, axis=0) - tied / 2
-        num_negative = between.sum(axis=0) + tied.sum(axis=0)
-        return _divide(np.einsum("kr,kr->r", positive, below), positive.sum(axis=0) * num_negative)
+        positive, tied, below = self._counts(drawn)
+        num_positive, num_negative = _sum(positive), _sum(tied) + _sum(below)
+        below = below[:-1]
+        if self.tied.nnz:
+            below += tied
+        below = _running_sum(below)
+        if self.tied.nnz:
+            below -= tied / 2
+        won = np.einsum("kr,kr->r", positive, below, dtype=np.float64)
+        return _divide(won, num_positive * num_negative)
 
     def average_precision(self, drawn: Float32[np.ndarray, "P R"]) -> Float[np.ndarray, " R"]:
         """The mean over the positives of the precision at their score."""
         positive, tied, between = (counts[::-1] for counts in self._counts(drawn))
-        true, false = np.cumsum(positive, axis=0), np.cumsum(between[:-1] + tied, axis=0)
-        precision = np.divide(true, true + false, out=np.zeros_like(true), where=true > 0)
-        num_negative = between.sum(axis=0) + tied.sum(axis=0)
-        value = _divide(np.einsum("kr,kr->r", positive, precision), positive.sum(axis=0))
-        return np.where(num_negative > 0, value, np.nan)
+        num_positive, num_negative = _sum(positive), _sum(tied) + _sum(between)
+        true = _running_sum(positive)
+        called = true + _running_sum(between[:-1] + tied)
+        # Where nothing is called, nothing is true either: the quotient is 0.
+        precision = np.divide(true, np.maximum(called, 1), dtype=np.float64)
+        gained = np.einsum("kr,kr->r", positive, precision, dtype=np.float64)
+        return np.where(num_negative > 0, _divide(gained, num_positive), np.nan)
 
-    def _counts(self, drawn: Float32[np.ndarray, "P R"]) -> list[Float[np.ndarray, "_ R"]]:
-        return [(part @ drawn).astype(np.float64) for part in (self.positive, self.tied, self.between)]
+    def _counts(self, drawn: Float32[np.ndarray, "P R"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Counts of images at (and between) the cuts: whole numbers, exact in their type."""
+        return self.positive @ drawn, self.tied @ drawn, self.between @ drawn
+
+
+def _sum(counts: Float[np.ndarray, "K R"]) -> Float[np.ndarray, " R"]:
+    total: np.ndarray = counts.sum(axis=0, dtype=np.float64)
+    return total
+
+
+def _running_sum(counts: Float[np.ndarray, "K R"]) -> Float[np.ndarray, "K R"]:
+    """The cumulative sum over the first axis, in blocks of whole rows: numpy's own jumps from row to row."""
+    num, width = counts.shape
+    length = max(1, int(num**0.5))
+    blocks = np.zeros((-(-num // length), length, width), counts.dtype)
+    blocks.reshape(-1, width)[:num] = counts
+    for row in range(1, length):
+        blocks[:, row] += blocks[:, row - 1]
+    blocks[1:] += np.cumsum(blocks[:-1, -1], axis=0)[:, None]
+    summed: np.ndarray = blocks.reshape(-1, width)[:num]
+    return summed
 
 
 def _divide(part: Float[np.ndarray, " R"], whole: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:

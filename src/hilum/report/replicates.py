@@ -44,7 +44,8 @@ def over_seeds(runs: Float[np.ndarray, "S R"], picks: Int[np.ndarray, "R S"]) ->
     """The mean over the seeds that each replicate picked.
 
     A mean of S values drawn from S has (S - 1) / S of the variance that a mean of S new seeds has; the spread
-    around the mean of all seeds is widened by that factor.
+    around the mean of all seeds is widened to make up for it. Intervals of few seeds stay too narrow where
+    seeds, and not patients, make most of the spread.
     """
     num = len(runs)
     centre = runs.mean(axis=0)

@@ -31,8 +31,8 @@ class Problems:
     """What is solved: columns in groups of `width` that share one loss.
 
     With width 1 every column is a logistic regression; otherwise a group is a softmax over its columns.
-    `penalty` is that of the mean loss; `num` is the number of rows each column's mean is over; `known` is None
-    where every label is.
+    `penalty` is that of the mean loss; `num` is the number of rows each column's mean is over; `known` is
+    None where every label is.
     """
 
     labels: Float[Tensor, "N K"]
@@ -177,10 +177,15 @@ def solve(
 class _Search:
     """Where every unconverged column stands."""
 
+    diagonal: Tensor
+    excess: Tensor
+
     def __init__(self, design: Tensor, problems: Problems, start: Tensor) -> None:
         self.design, self.problems, self.theta = design, problems, start.clone()
         self.history = _History()
-        self.variance = torch.stack([part.square().sum(0) for part in design.split(ROWS)]).sum(0) / len(design)
+        self.variance = torch.stack([part.square().sum(0) for part in torch.split(design, ROWS)]).sum(
+            0
+        ) / len(design)
         self.penalised = torch.ones_like(self.variance)
         self.penalised[-1] = 0
         self.logits = design @ start
