@@ -22,7 +22,7 @@ ORDER = [
     ["losses"],
     ["train"],
     ["methods"],
-    ["predict"],
+    ["inference"],
     ["report"],
     ["commands"],
     ["cli"],
@@ -64,10 +64,14 @@ def test_some_rooms_do_without_torch(path):
 
 
 def test_no_method_is_named_in_the_loop():
-    assert not any("hilum.methods" in name for path in (SOURCE / "train").glob("*.py") for name in imports(path))
+    assert not any(
+        "hilum.methods" in name for path in (SOURCE / "train").glob("*.py") for name in imports(path)
+    )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["pretrain", "moco", "--help"], ["records", "check", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["pretrain", "moco", "--help"], ["records", "check", "--help"]]
+)
 def test_help_imports_no_torch(words):
     code = f"import sys; from hilum.cli import main; main({words!r}); sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -76,7 +80,14 @@ def test_help_imports_no_torch(words):
 
 
 def test_nothing_in_the_source_loads_code_from_files():
-    forbidden = ("pickle.load", "allow_pickle=True", "weights_only=False", "yaml.load(", "shell=True", ", strict=False")
+    forbidden = (
+        "pickle.load",
+        "allow_pickle=True",
+        "weights_only=False",
+        "yaml.load(",
+        "shell=True",
+        ", strict=False",
+    )
     for path in FILES:
         text = path.read_text()
         assert not [word for word in forbidden if word in text], path

@@ -24,7 +24,9 @@ def main(path: Path, pause: float) -> None:
             return super().batch(step)
 
     loader.__class__ = Slow
-    config = TrainConfig(steps=STEPS, batch_size=16, ema=0.9, log_every=1, save_minutes=0, precision="float32", threads=1)
+    config = TrainConfig(
+        steps=STEPS, batch_size=16, ema=0.9, log_every=1, save_minutes=0, precision="float32", threads=1
+    )
     with Run.open(path, config, {}) as run:
         fit(task, loader, config, run)
         run.write("weights.bin", b"".join(t.numpy().tobytes() for t in task.state_dict().values()))

@@ -43,11 +43,20 @@ def compare(config: Settings) -> Path:
     names = [run.resolve().name for run in config.runs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigError(f"runs are known by their folders' names, and {twice[0]!r} is there twice; rename one")
-    cells = [cell for run, name in zip(config.runs, names, strict=True) for cell in _cells(run, name)]
+        raise ConfigError(
+            f"runs are known by their folders' names, and {twice[0]!r} is there twice; rename one"
+        )
+    for run in config.runs:
+        if not (run / DONE).exists():
+            raise MissingError(f"{run}: no finished run; its own command, given again, finishes it")
+    cells = [cell for run, name in zip(config.runs, names, strict=True) for cell in cells_of(run, name)]
     records = _records(config.runs)
     found = compare_cells(
-        cells, records, baseline=config.baseline or names[0], metric=config.metric, replicates=config.replicates
+        cells,
+        records,
+        baseline=config.baseline or names[0],
+        metric=config.metric,
+        replicates=config.replicates,
     )
     config.out.mkdir(parents=True)
     found.write(config.out / "comparison.json")
@@ -55,9 +64,8 @@ def compare(config: Settings) -> Path:
     return config.out
 
 
-def _cells(run: Path, name: str) -> list[Cell]:
-    if not (run / DONE).exists():
-        raise MissingError(f"{run}: no finished run; its own command, given again, finishes it")
+def cells_of(run: Path, name: str) -> list[Cell]:
+    """The cells of a run of transfer: the run itself, if it has one fraction and one seed."""
     folders = sorted((run / "cells").iterdir()) if (run / "cells").is_dir() else [run]
     cells = []
     for folder in folders:
@@ -91,7 +99,9 @@ def _records(runs: list[Path]) -> Records:
         ways[json.dumps(way, sort_keys=True)] = (run, way)
     if len(ways) > 1:
         (one, _), (other, _) = list(ways.values())[:2]
-        raise ConfigError(f"{one} and {other} were scored on different records; only equal ones can be compared")
+        raise ConfigError(
+            f"{one} and {other} were scored on different records; only equal ones can be compared"
+        )
     ((_, way),) = ways.values()
     read = RecordsConfig.build(way, "config.yaml")
     return Records.read(

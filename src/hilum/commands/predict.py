@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from hilum import predict as prediction
+from hilum import inference
 from hilum.commands._open import open_records, open_store
 from hilum.config import RecordsConfig, StoreConfig
 from hilum.errors import OutputError, WeightsError
@@ -40,6 +40,6 @@ def predict(config: Settings) -> Path:
         )
     records = open_records(config)
     records, store = open_store(config, records.where(config.split) if config.split else records)
-    prediction.predict(model, records, store, device=config.device).write(config.out)
+    inference.predict(model, records, store, device=config.device).write(config.out)
     log.info("%d radiographs, %d findings", len(records), len(model.findings))
     return config.out

@@ -24,7 +24,7 @@ from hilum.errors import RecordsError
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
 from hilum.models.weights import MODEL_FILE, to_bytes
-from hilum.predict import embed
+from hilum.inference import embed
 from hilum.records.table import Records
 from hilum.run import Run
 from hilum.train.health import Watch

@@ -17,6 +17,7 @@ from hilum.commands._open import (
     open_store,
     refuse_overlap,
 )
+from hilum.commands.compare import cells_of
 from hilum.config import RecordsConfig, StoreConfig, TrainConfig
 from hilum.data.loader import Loader
 from hilum.data.views import PRESETS, ViewRecipe
@@ -28,9 +29,10 @@ from hilum.models.classifier import Classifier
 from hilum.models.ema import copy_of
 from hilum.models.encoder import Encoder
 from hilum.models.weights import MODEL_FILE, to_bytes
-from hilum.predict import embed, predict
+from hilum.inference import embed, predict
 from hilum.records.splits import split_patients
 from hilum.records.table import Records
+from hilum.report.compare import compare as compare_cells
 from hilum.report.evaluate import Report, evaluate
 from hilum.report.page import write_page
 from hilum.report.summary import headline
@@ -99,7 +101,7 @@ def transfer(config: Settings) -> Path:
         if len(cells) == 1:
             classifier = _fit(config, cells[0], encoder, records, store, run)
             report = _score(classifier, config, records, store, run, facts)
-            write_page(report, run.path / "report.html", images=film_of(store))
+            write_page(report, run.path / "report.html", images=film_of(store), metrics=run.metrics())
             log.info("%s", headline(report))
         else:
             _fit_grid(config, cells, encoder, records, store, run, facts)
@@ -148,6 +150,11 @@ def _fit_grid(
             )
             inner.finish({"fraction": cell.fraction, "seed": cell.seed})
             log.info("%s: %s", cell.name, headline(report))
+    side_by_side = compare_cells(
+        cells_of(run.path, run.path.resolve().name), records, baseline=run.path.resolve().name
+    )
+    side_by_side.write(run.path / "comparison.json")
+    side_by_side.write_page(run.path / "compare.html")
 
 
 def _fit(
@@ -220,7 +227,13 @@ def _score(
         classifier, scored, store, device=config.device, precision=config.precision, cache=cache
     )
     report = evaluate(
-        predictions, records, exclusive=config.exclusive, replicates=config.replicates, provenance=facts
+        predictions,
+        records,
+        exclusive=config.exclusive,
+        replicates=config.replicates,
+        excluded=store.excluded,
+        notes=_notes(facts),
+        provenance=facts | {"settings": config.model_dump(mode="json")},
     )
     predictions.write(run.path / "predictions.csv")
     report.write(run.path / "report.json")
@@ -248,6 +261,13 @@ def _split(records: Records, config: Settings) -> Records:
             "train, chooses on val and scores on test. `hilum records split` makes all three by patient"
         )
     return records
+
+
+def _notes(facts: dict[str, Any]) -> list[str]:
+    seen = facts["test_patients_trained_on"]
+    return (
+        [f"The encoder was trained on {seen} of the test patients: these scores mean little."] if seen else []
+    )
 
 
 def film_of(store: Store) -> Callable[[str], np.ndarray]:

@@ -118,7 +118,7 @@ def _consolidation(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: 
 
 def _effusion(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.random.Generator) -> Shown:
     """Fluid from the costophrenic angle upwards, higher along the chest wall (the meniscus)."""
-    height = float(random.uniform(0.035, 0.20) if random.random() < 0.75 else random.uniform(0.20, 0.34))
+    height = float(random.uniform(0.025, 0.15) if random.random() < 0.75 else random.uniform(0.15, 0.32))
     top = 0.75 + pose.diaphragm - height
     line = np.array(
         [
@@ -132,16 +132,16 @@ def _effusion(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.ra
     )
     pool = mirrored(np.concatenate([smooth(line), [(0.03, 0.9), (0.40, 0.9)]]), side)
     fluid = canvas.fill(pool, blur=0.012) * chest.lungs[side]
-    chest.tissue += fluid * (AERATED * chest.air + 0.13)
+    chest.tissue += float(random.uniform(0.5, 1.0)) * fluid * (AERATED * chest.air + 0.13)
     chest.vessels *= 1 - fluid
     chest.ribs *= 1 - 0.5 * fluid
-    size = "small" if height < 0.10 else "moderate" if height < 0.20 else "large"
+    size = "small" if height < 0.08 else "moderate" if height < 0.16 else "large"
     return Shown(_visible(fluid, 0.5), f"a {size} {_SIDE[side]} pleural effusion")
 
 
 def _pneumothorax(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: np.random.Generator) -> Shown:
     """Air without vessels round a lung that has shrunk towards its hilum, and the thin line of its pleura."""
-    share = float(random.uniform(0.07, 0.26))
+    share = float(random.uniform(0.045, 0.22))
     anchor = np.array([MIDLINE + side * 0.05, 0.66 + pose.diaphragm])
     shrink = np.array([1 - share, 1 - 0.6 * share])
     collapsed = (lung(side, pose.diaphragm) - anchor) * shrink + anchor
@@ -152,7 +152,7 @@ def _pneumothorax(canvas: Canvas, chest: Chest, pose: Pose, side: int, random: n
     chest.tissue += (0.10 + 0.25 * share) * AERATED * inside * chest.air
     chest.tissue -= 0.035 * gas
     chest.vessels *= 1 - gas
-    size = "small" if share < 0.14 else "large"
+    size = "small" if share < 0.12 else "large"
     return Shown(_visible(gas, 0.5), f"a {size} {_SIDE[side]} pneumothorax")
 
 
@@ -161,7 +161,7 @@ def _nodule(canvas: Canvas, chest: Chest, pose: Pose, random: np.random.Generato
     side = int(random.choice([-1, 1]))
     x, y = _spot(side, Pose("PA", -0.04, 0, 1, (0, 0)), random, 0.05)
     radius = float(random.uniform(0.019, 0.040))
-    strength = float(random.uniform(0.11, 0.19))
+    strength = float(random.uniform(0.13, 0.22))
     ball = canvas.fill(mirrored(_blob(random, x, y, radius) * 0.5 + _round(x, y, radius) * 0.5, side))
     soft = canvas.fill(mirrored(_round(x, y, radius * 0.8), side), blur=radius * 0.35)
     chest.tissue += strength * ball * (0.45 + 0.55 * soft)

@@ -58,7 +58,7 @@ def average_precision(
 def accuracy(truth: Shaped[np.ndarray, " N"], score: Shaped[np.ndarray, " N"], *, threshold: float) -> float:
     """The share of known labels that `score >= threshold` gets right; NaN if none is known."""
     counts = confusion_matrix(truth, score, threshold=threshold)
-    return _share(counts.trace(), counts.sum())
+    return _share(counts.diagonal(), counts)
 
 
 def sensitivity(
@@ -66,7 +66,7 @@ def sensitivity(
 ) -> float:
     """The share of the positives with `score >= threshold`; NaN without positives."""
     counts = confusion_matrix(truth, score, threshold=threshold)
-    return _share(counts[1, 1], counts[1].sum())
+    return _share(counts[1, 1:], counts[1])
 
 
 def specificity(
@@ -74,7 +74,7 @@ def specificity(
 ) -> float:
     """The share of the negatives with `score < threshold`; NaN without negatives."""
     counts = confusion_matrix(truth, score, threshold=threshold)
-    return _share(counts[0, 0], counts[0].sum())
+    return _share(counts[0, :1], counts[0])
 
 
 def brier(truth: Shaped[np.ndarray, " N"], score: Shaped[np.ndarray, " N"]) -> float:
@@ -98,7 +98,8 @@ def multiclass_accuracy(truth: Int[np.ndarray, " N"], scores: Shaped[np.ndarray,
     `truth` is the index of the class, negative where it is unknown; NaN if all are.
     """
     known = truth >= 0
-    return _share((scores[known].argmax(axis=1) == truth[known]).sum(), known.sum())
+    right = scores[known].argmax(axis=1) == truth[known]
+    return float(right.mean()) if len(right) else float("nan")
 
 
 def youden_threshold(truth: Shaped[np.ndarray, " N"], score: Shaped[np.ndarray, " N"]) -> float:
@@ -164,12 +165,9 @@ def _levels(
     """The distinct scores, ascending, with the weight of the positives and of the negatives at each."""
     positive, value, weights = _known(truth, score, weight)
     levels, group = np.unique(value, return_inverse=True)
-    num = len(levels)
-    return (
-        levels,
-        np.bincount(group, weights * positive, minlength=num),
-        np.bincount(group, weights * (1 - positive), minlength=num),
-    )
+    # Of nothing, bincount returns integers.
+    at = [np.bincount(group, part, len(levels)) for part in (weights * positive, weights * (1 - positive))]
+    return levels, at[0].astype(np.float64), at[1].astype(np.float64)
 
 
 def _rate(amounts: Float[np.ndarray, " G"]) -> Float[np.ndarray, " T"]:
@@ -178,5 +176,5 @@ def _rate(amounts: Float[np.ndarray, " G"]) -> Float[np.ndarray, " T"]:
     return reached / reached[-1] if reached[-1] > 0 else np.full(len(reached), np.nan)
 
 
-def _share(part: float, whole: float) -> float:
-    return float(part / whole) if whole else float("nan")
+def _share(part: Int[np.ndarray, "*_"], whole: Int[np.ndarray, "*_"]) -> float:
+    return float(part.sum() / whole.sum()) if whole.sum() else float("nan")

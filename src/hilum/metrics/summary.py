@@ -94,8 +94,11 @@ def interval(
         return None, None, ("no interval from a single patient",)
     if lost > TOO_MANY:
         return None, None, (f"no interval: {lost:.0%} of the replicates lack a class",)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high), (_left_out(lost),) if lost > MENTIONED else ()
+    low, high = (float(edge) for edge in np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]))
+    remarks = [f"{lost:.0%} of the replicates lack a class and are left out"] if lost > MENTIONED else []
+    if low == high:
+        remarks.append("the replicates agree: the interval is no measure of certainty")
+    return low, high, tuple(remarks)
 
 
 def two_sided(drawn: Float[np.ndarray, " R"]) -> float:
@@ -106,10 +109,6 @@ def two_sided(drawn: Float[np.ndarray, " R"]) -> float:
     defined = drawn[~np.isnan(drawn)]
     rarer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
     return min(1.0, 2 * (rarer + 1) / (len(defined) + 1))
-
-
-def _left_out(lost: float) -> str:
-    return f"{lost:.0%} of the replicates lack a class and are left out"
 
 
 def _remarks(metric: str, images: int, patients: int, positives: int, *, undefined: bool) -> tuple[str, ...]:

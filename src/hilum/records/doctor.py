@@ -64,7 +64,7 @@ class Diagnosis:
 
 def inspect(
     records: Records,
-    read: Callable[[str], NDArray[np.uint8] | NDArray[np.uint16]],
+    read: Callable[[str], NDArray[np.uint8 | np.uint16]],
     *,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
@@ -146,7 +146,7 @@ def lines(diagnosis: Diagnosis, *, shown: int = 20) -> list[str]:
 
 
 def _looks(
-    images: list[str], read: Callable[[str], NDArray[np.uint8] | NDArray[np.uint16]], workers: int
+    images: list[str], read: Callable[[str], NDArray[np.uint8 | np.uint16]], workers: int
 ) -> Iterator[Look | ImageError]:
     def one(image: str) -> Look | ImageError:
         try:

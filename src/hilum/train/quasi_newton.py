@@ -230,26 +230,26 @@ class _Search:
 
     def _forward(self, direction: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient and mean p (1 - p) after a full step, whose logits go to `trial`."""
-        gradient, spread = torch.zeros_like(theta), torch.zeros_like(theta[0])
+        turned, spread = torch.zeros_like(theta.T), torch.zeros_like(theta[0])
         for rows in self._slices():
             torch.addmm(self.logits[rows], self.design[rows], direction, out=self.trial[rows])
             residual, spreads = self.problems.residual(self.trial[rows], rows)
-            gradient.addmm_(self.design[rows].T, residual)
+            turned.addmm_(residual.T, self.design[rows])
             spread += spreads
-        return self._scaled(self.problems, gradient, spread, theta)
+        return self._scaled(self.problems, turned, spread, theta)
 
     def _gradient(self, problems: Problems, logits: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        gradient, spread = torch.zeros_like(theta), torch.zeros_like(theta[0])
+        turned, spread = torch.zeros_like(theta.T), torch.zeros_like(theta[0])
         for rows in self._slices():
             residual, spreads = problems.residual(logits[rows], rows)
-            gradient.addmm_(self.design[rows].T, residual)
+            turned.addmm_(residual.T, self.design[rows])
             spread += spreads
-        return self._scaled(problems, gradient, spread, theta)
+        return self._scaled(problems, turned, spread, theta)
 
     def _scaled(
-        self, problems: Problems, gradient: Tensor, spread: Tensor, theta: Tensor
+        self, problems: Problems, turned: Tensor, spread: Tensor, theta: Tensor
     ) -> tuple[Tensor, Tensor]:
-        gradient /= problems.num
+        gradient = turned.T.contiguous() / problems.num
         gradient.addcmul_(theta, problems.penalty * self.penalised[:, None])
         return gradient, spread / problems.num
 

@@ -29,6 +29,8 @@ def check(config: Settings) -> int:
     """Prints what was found; 0 if nothing is wrong, 65 if something is."""
     records = open_records(config)
     with Progress("Looking", len(records), unit="radiographs") as line:
-        diagnosis = inspect(records, lambda image: read_image(Path(image)), workers=config.workers, progress=line.update)
+        diagnosis = inspect(
+            records, lambda image: read_image(Path(image)), workers=config.workers, progress=line.update
+        )
     sys.stdout.write("\n".join(lines(diagnosis, shown=config.shown)) + "\n")
     return 65 if diagnosis.errors else 0

@@ -63,7 +63,7 @@ def embed(
         key.update(part.encode())
     kept = cache / f"{key.hexdigest()[:32]}.npy"
     if kept.exists():
-        return np.asarray(np.load(kept, mmap_mode="r", allow_pickle=False))
+        return np.array(np.load(kept, mmap_mode="r", allow_pickle=False))
     features = _outputs(encoder, encoder.input, records, store, device=device, precision=precision)
     write_atomically(kept, _npy(features))
     return features
