@@ -2,10 +2,10 @@
 
     python benchmarks/pretrain_vs_lightly.py [FOLDER OF JPEGS]
 
-lightly is run as its tutorial runs it: SimCLRTransform on RGB PIL images in a DataLoader, torchvision's ResNet-18,
-SimCLRProjectionHead, NTXentLoss, SGD, float32. A second row gives it bfloat16 and channels_last by hand, so that the
-gain of the arithmetic and of the image path can be told apart. Images per second of one epoch each, decoding the
-store included in ours; both have 2 cores.
+lightly is run as its tutorial runs it: SimCLRTransform on RGB PIL images in a DataLoader, torchvision's
+ResNet-18, SimCLRProjectionHead, NTXentLoss, SGD, float32. A second row gives it bfloat16 and channels_last by
+hand, so that the gain of the arithmetic and of the image path can be told apart. Images per second of one epoch
+each, decoding the store included in ours; both have 2 cores.
 """
 
 import sys
@@ -66,8 +66,8 @@ def ours(table: Path, folder: Path, name: str) -> float:
     """Images per second of `hilum.pretrain`, from JPEGs to weights."""
     begin = time.perf_counter()
     hilum.pretrain(
-        "simclr", records=table, out=folder / name, store=folder / f"store-{name}", store_size=SIDE, image_size=SIDE,
-        epochs=1, batch_size=BATCH, view={"blur": 0.5},
+        "simclr", records=table, out=folder / name, store=folder / f"store-{name}", store_size=SIDE,
+        image_size=SIDE, epochs=1, batch_size=BATCH, view={"blur": 0.5},
     )  # fmt: skip
     return COUNT / (time.perf_counter() - begin)
 

@@ -123,9 +123,9 @@ def overview() -> str:
     return (
         "  hilum demo --out demo\n\nPretraining on chest radiographs and transferring what was learnt.\n\n"
         + "\n".join(lines)
-        + "\n\n`hilum COMMAND --help` says what a command can be told.\nExit codes: 0 done, 1 a bug, "
-        "2 settings, 65 bad data, 66 not there, 69 package missing, 70 not finite,\n73 cannot write, 74 disk, "
-        "130 and 143 stopped and saved.\n"
+        + "\n\n`hilum COMMAND --help` says what a command can be told.\n"
+        "Exit codes: 0 done, 1 a bug, 2 settings, 65 bad data, 66 not there, 69 package missing,\n"
+        "70 not finite, 73 cannot write, 74 disk, 130 and 143 stopped and saved.\n"
     )
 
 

@@ -1,5 +1,6 @@
 """kill -9 at any moment, then the same command again: the weights are those of the uninterrupted run."""
 
+import contextlib
 import os
 import random
 import signal
@@ -78,10 +79,8 @@ def sweep(tmp_path: Path, kills: int) -> None:
             for _ in range(3):
                 child = trainings.start(path)
                 time.sleep(chance.uniform(0, length))
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
                 landed += trainings.wait() == -signal.SIGKILL
             trainings.start(path)
             assert trainings.wait() == 0

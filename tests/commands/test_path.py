@@ -55,7 +55,7 @@ def test_the_same_command_again_does_nothing_and_writes_nothing(pretrained, film
 
 
 def test_another_setting_on_a_finished_run_is_refused(pretrained, films):
-    with pytest.raises(OutputError, match="finished run of other settings.*lr is"):
+    with pytest.raises(OutputError, match=r"finished run of other settings.*lr is"):
         hilum.pretrain("simclr", **place(films), **QUICK, out=pretrained, lr=0.5)
 
 

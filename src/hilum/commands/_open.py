@@ -129,9 +129,9 @@ def refuse_overlap(run: Path, test: Records, store: Store, *, allow: bool) -> in
     images = len(set(seen["images"]) & set(now["images"]))
     if (patients or images) and not allow:
         raise RecordsError(
-            f"{run}: was trained on {patients} patients and {images} films of this test split. Its scores there "
-            "would mean nothing. Pretrain again with --hold-out this table, or say --allow-overlap, which the "
-            "report repeats"
+            f"{run}: was trained on {patients} patients and {images} films of this test split. Its scores "
+            "there would mean nothing. Pretrain again with --hold-out this table, or say --allow-overlap, "
+            "which the report repeats"
         )
     return patients
 

@@ -21,10 +21,10 @@ from hilum.config import RecordsConfig, StoreConfig, TrainConfig, settings_in
 from hilum.data.loader import Loader
 from hilum.data.views import PRESETS, ViewRecipe
 from hilum.errors import RecordsError
+from hilum.inference import embed
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
 from hilum.models.weights import MODEL_FILE, to_bytes
-from hilum.inference import embed
 from hilum.records.table import Records
 from hilum.run import Run
 from hilum.train.health import Watch

@@ -23,13 +23,13 @@ from hilum.data.loader import Loader
 from hilum.data.views import PRESETS, ViewRecipe
 from hilum.errors import RecordsError
 from hilum.images.store import Store
+from hilum.inference import embed, predict
 from hilum.methods.supervised import Supervised
 from hilum.metrics.classification import mean_auroc
 from hilum.models.classifier import Classifier
 from hilum.models.ema import copy_of
 from hilum.models.encoder import Encoder
 from hilum.models.weights import MODEL_FILE, to_bytes
-from hilum.inference import embed, predict
 from hilum.records.splits import split_patients
 from hilum.records.table import Records
 from hilum.report.compare import compare as compare_cells

@@ -163,9 +163,9 @@ def _refuse_non_finite(task: Task, terms: Mapping[str, Tensor], step: int, run: 
         else "the weights were still finite"
     )
     raise NumericalError(
-        f"{run.path}: {', '.join(bad)} became {float(terms[bad[0]])} at step {step:,} ({cause}). Nothing was saved "
-        "after the last checkpoint. Try a lower --lr, a longer --warmup, --clip 1, or --precision float32 in a "
-        "new --out"
+        f"{run.path}: {', '.join(bad)} became {float(terms[bad[0]])} at step {step:,} ({cause}). Nothing was "
+        "saved after the last checkpoint. Try a lower --lr, a longer --warmup, --clip 1, or --precision float32 "
+        "in a new --out"
     )
 
 
