@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: demo test test-all check bench results clean
+.PHONY: demo test test-all check bench docs clean
 
 ## make demo: set up, then the main job on synthetic radiographs (or on yours: make demo RECORDS=films.csv)
 demo: .venv/ready
@@ -35,3 +35,7 @@ bench: .venv/ready .venv/bench
 
 clean:
 	rm -rf .venv demo
+
+## make docs: the pages of the commands, from their --help
+docs: .venv/ready
+	$(BIN)/python docs/commands.py

@@ -4,8 +4,8 @@
 
 lightly is run as its tutorial runs it: SimCLRTransform on RGB PIL images in a DataLoader, torchvision's
 ResNet-18, SimCLRProjectionHead, NTXentLoss, SGD, float32. A second row gives it bfloat16 and channels_last by
-hand, so that the gain of the arithmetic and of the image path can be told apart. Images per second of one epoch
-each, decoding the store included in ours; both have 2 cores.
+hand, so that the gain of the arithmetic and of the image path can be told apart. Images per second of one
+epoch each, decoding the store included in ours; both have 2 cores.
 """
 
 import sys

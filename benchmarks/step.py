@@ -3,8 +3,8 @@
     python benchmarks/step.py [cpu|cuda]
 
 Both see the same films, the same two views, the same arithmetic (bfloat16 where the device is fast at it) and
-the same batch. The bare model has its views ready in memory, its weights never move and nothing is logged; the loop
-decodes, warps, optimises, logs and watches. Bar: ratio at most 1.05, waiting for data under 2 %.
+the same batch. The bare model has its views ready in memory, its weights never move, nothing is logged; the
+loop warps, optimises and logs. Bar: ratio at most 1.05, waiting for data under 2 %.
 """
 
 import json

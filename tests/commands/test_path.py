@@ -111,8 +111,8 @@ def test_exclusive_findings_sum_to_one(tmp_path):
             noise = chance.integers(0, 60, (48, 48))
             Image.fromarray((noise + level).astype(np.uint8)).save(tmp_path / "films" / name / f"{i}.png")
     run = hilum.transfer(
-        records=tmp_path / "films", exclusive=True, init="pixels", out=tmp_path / "run", store=tmp_path / "store",
-        image_size=32, store_size=48, replicates=50,
+        records=tmp_path / "films", exclusive=True, init="pixels", out=tmp_path / "run",
+        store=tmp_path / "store", image_size=32, store_size=48, replicates=50,
     )  # fmt: skip
     assert np.allclose(hilum.Predictions.read(run / "predictions.csv").scores.sum(1), 1)
     report = hilum.Report.read(run / "report.json")

@@ -164,8 +164,8 @@ def _refuse_non_finite(task: Task, terms: Mapping[str, Tensor], step: int, run: 
     )
     raise NumericalError(
         f"{run.path}: {', '.join(bad)} became {float(terms[bad[0]])} at step {step:,} ({cause}). Nothing was "
-        "saved after the last checkpoint. Try a lower --lr, a longer --warmup, --clip 1, or --precision float32 "
-        "in a new --out"
+        "saved after the last checkpoint. Try a lower --lr, a longer --warmup, --clip 1, or "
+        "--precision float32 in a new --out"
     )
 
 

@@ -1,0 +1,30 @@
+"""Writes docs/commands/*.md: each command's --help as a page."""
+
+from pathlib import Path
+
+from hilum import commands, find
+from hilum.cli import usage
+from hilum.config import flag
+
+HERE = Path(__file__).resolve().parent / "commands"
+
+
+def pages() -> dict[str, str]:
+    """The text of every page by its file's name."""
+    found = {}
+    for name in commands.names():
+        found[f"{name.replace(' ', '-')}.md"] = (
+            f"# hilum {name}\n\n```\n{usage(name, commands.settings_of(name))}```\n"
+        )
+    for method in find.names(commands.METHODS):
+        fields = commands.settings_of("pretrain", method).model_fields
+        own = sorted(fields.keys() - commands.settings_of("pretrain").model_fields.keys())
+        lines = [f"- `{flag(n)}` ({fields[n].get_default()}): {fields[n].description}" for n in own]
+        found["pretrain.md"] += "\n".join([f"\n## {method}\n", *lines]) + "\n"
+    return found
+
+
+if __name__ == "__main__":
+    HERE.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (HERE / name).write_text(text, encoding="utf-8")
