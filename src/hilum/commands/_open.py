@@ -115,13 +115,13 @@ def fingerprints(records: Records, store: Store) -> dict[str, list[str]]:
     }
 
 
-def refuse_overlap(run: Path, test: Records, store: Store, *, allow: bool) -> int:
-    """How many patients or films of a test split the encoder of a run was trained on.
+def refuse_overlap(init: Path, test: Records, store: Store, *, allow: bool) -> int:
+    """How many patients of a test split an encoder was trained on.
 
     Raises:
         RecordsError: there are any, unless they are allowed.
     """
-    path = run / TRAINED_ON
+    path = _trained_on(init)
     if not path.is_file():
         return 0
     seen, now = json.loads(path.read_text()), fingerprints(test, store)
@@ -129,7 +129,7 @@ def refuse_overlap(run: Path, test: Records, store: Store, *, allow: bool) -> in
     images = len(set(seen["images"]) & set(now["images"]))
     if (patients or images) and not allow:
         raise RecordsError(
-            f"{run}: was trained on {patients} patients and {images} films of this test split. Its scores "
+            f"{init}: was trained on {patients} patients and {images} films of this test split. Its scores "
             "there would mean nothing. Pretrain again with --hold-out this table, or say --allow-overlap, "
             "which the report repeats"
         )
@@ -139,11 +139,15 @@ def refuse_overlap(run: Path, test: Records, store: Store, *, allow: bool) -> in
 def write_trained_on(run: Run, records: Records, store: Store, init: str) -> None:
     """Leaves in a run what it, and the run that it started from, were trained on."""
     ours = fingerprints(records, store)
-    before = Path(init) / TRAINED_ON
+    before = _trained_on(Path(init))
     if before.is_file():
         theirs = json.loads(before.read_text())
         ours = {key: sorted({*ours[key], *theirs[key]}) for key in ours}
     run.write_json(TRAINED_ON, ours)
+
+
+def _trained_on(init: Path) -> Path:
+    return (init if init.is_dir() else init.parent) / TRAINED_ON
 
 
 def held_out(records: Records, tables: Sequence[Path]) -> Records:

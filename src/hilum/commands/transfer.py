@@ -16,6 +16,7 @@ from hilum.commands._open import (
     open_records,
     open_store,
     refuse_overlap,
+    write_trained_on,
 )
 from hilum.commands.compare import cells_of
 from hilum.config import RecordsConfig, StoreConfig, TrainConfig
@@ -27,7 +28,6 @@ from hilum.inference import embed, predict
 from hilum.methods.supervised import Supervised
 from hilum.metrics.classification import mean_auroc
 from hilum.models.classifier import Classifier
-from hilum.models.ema import copy_of
 from hilum.models.encoder import Encoder
 from hilum.models.weights import MODEL_FILE, to_bytes
 from hilum.records.splits import split_patients
@@ -89,8 +89,7 @@ def transfer(config: Settings) -> Path:
     """Fits every cell that is not finished yet, scores it, and returns the run."""
     records, store = open_store(config, open_records(config))
     records = _split(records, config)
-    spec = input_spec(config.image_size, config.image_fit, config.mean, config.std)
-    encoder = open_encoder(config.init, arch=config.arch, input_spec=spec, seed=config.seed)
+    encoder = _encoder(config, config.seed)
     overlap = refuse_overlap(Path(config.init), records.where("test"), store, allow=config.allow_overlap)
     facts = environment(records, store) | {"test_patients_trained_on": overlap}
     cells = [Cell(fraction, seed) for fraction in config.label_fraction for seed in config.seeds]
@@ -143,7 +142,9 @@ def _fit_grid(
             update={"label_fraction": [cell.fraction], "seeds": [cell.seed], "out": folders[cell]}
         )
         with Run.open(folders[cell], one, facts) as inner:
-            classifier = together.get(cell) or _fit(one, cell, copy_of(encoder), records, store, inner)
+            classifier = together.get(cell) or _fit(
+                one, cell, _encoder(one, cell.seed), records, store, inner
+            )
             # One encoder serves all logistic cells; copies of it would fill the disk.
             report = _score(
                 classifier, one, records, store, inner, facts, keep_model=config.fit != "logistic"
@@ -239,7 +240,13 @@ def _score(
     report.write(run.path / "report.json")
     if keep_model:
         run.write(MODEL_FILE, to_bytes(classifier, parent=config.init))
+        write_trained_on(run, records.where("train"), store, config.init)
     return report
+
+
+def _encoder(config: Settings, seed: int) -> Encoder:
+    spec = input_spec(config.image_size, config.image_fit, config.mean, config.std)
+    return open_encoder(config.init, arch=config.arch, input_spec=spec, seed=seed)
 
 
 def _split(records: Records, config: Settings) -> Records:

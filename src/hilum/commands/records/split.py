@@ -6,6 +6,7 @@ from pathlib import Path
 from hilum.commands._open import open_records
 from hilum.config import RecordsConfig
 from hilum.errors import OutputError
+from hilum.records.sealing import seal
 from hilum.records.splits import split_patients
 
 EXAMPLE = "hilum records split films.csv --out films-split.csv"
@@ -33,6 +34,7 @@ def split(config: Settings) -> Path:
         raise OutputError(f"{config.out}: is there already; give another --out or remove it")
     records = split_patients(open_records(config), val=config.val, test=config.test, seed=config.seed)
     records.write(config.out)
+    seal(config.out)
     for name, group in records.table.groupby("split"):
         positives = ", ".join(f"{int(group[f].sum())} {f}" for f in records.findings)
         log.info(
