@@ -48,7 +48,7 @@ class Chest:
 
     def attenuation(self) -> Layer:
         """The layers added up."""
-        total = self.vessels * np.minimum(self.air, np.float32(0.7))
+        total: Layer = self.vessels * np.minimum(self.air, np.float32(0.7))
         total *= VESSELS
         total += self.tissue
         total += self.ribs

@@ -21,7 +21,7 @@ _TILE = 1024
 _MARGIN = 128
 _STILL = np.array([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)])
 _BOWL = [(0, 1), (0, 0), (0.55, 0), (0.7, 0.12), (0.7, 0.4), (0.55, 0.52), (0, 0.52)]
-_GLYPHS = {
+_GLYPHS: dict[str, list[list[tuple[float, float]]]] = {
     "R": [_BOWL, [(0.32, 0.52), (0.7, 1)]],
     "P": [_BOWL],
     "A": [[(0, 1), (0.36, 0), (0.72, 1)], [(0.14, 0.64), (0.58, 0.64)]],
@@ -59,11 +59,11 @@ def expose(attenuation: Layer, site: Site, lying: bool, random: np.random.Genera
     A lying patient's film has more scatter, which flattens it, and a smaller dose, which makes it grainier.
     """
     size = len(attenuation)
-    film = cv2.GaussianBlur(attenuation, (0, 0), 0.0026 * size)
+    film: Layer = cv2.GaussianBlur(attenuation, (0, 0), 0.0026 * size).astype(np.float32, copy=False)
     if site.sharpen:
         small = cv2.resize(film, (64, 64), interpolation=cv2.INTER_AREA)
         base = cv2.resize(cv2.GaussianBlur(small, (0, 0), 2.5), (size, size), interpolation=cv2.INTER_LINEAR)
-        film = cv2.addWeighted(film, 1 + site.sharpen, base, -site.sharpen, 0)
+        cv2.addWeighted(film, 1 + site.sharpen, base, -site.sharpen, 0, dst=film)
     grain = site.grain * (1.5 if lying else 1.0) * float(random.uniform(0.7, 1.4))
     noise = _crop(_white(max(_TILE, size + _MARGIN)), size, random)
     film += noise * (grain * (0.55 + 0.9 * film))
@@ -137,5 +137,5 @@ def _white(side: int) -> Layer:
 @lru_cache(maxsize=1)
 def _smooth_noise() -> Layer:
     rough = np.random.default_rng(0).standard_normal((512, 512), dtype=np.float32)
-    layer = sum(width * cv2.GaussianBlur(rough, (0, 0), width) for width in (2.0, 5.0, 10.0))
+    layer = np.sum([width * cv2.GaussianBlur(rough, (0, 0), width) for width in (2.0, 5.0, 10.0)], axis=0)
     return np.asarray(layer / (2.5 * layer.std()), np.float32)

@@ -230,7 +230,7 @@ class _Search:
 
     def _forward(self, direction: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient and mean p (1 - p) after a full step, whose logits go to `trial`."""
-        turned, spread = torch.zeros_like(theta.T), torch.zeros_like(theta[0])
+        turned, spread = theta.new_zeros(theta.shape[::-1]), torch.zeros_like(theta[0])
         for rows in self._slices():
             torch.addmm(self.logits[rows], self.design[rows], direction, out=self.trial[rows])
             residual, spreads = self.problems.residual(self.trial[rows], rows)
@@ -239,7 +239,7 @@ class _Search:
         return self._scaled(self.problems, turned, spread, theta)
 
     def _gradient(self, problems: Problems, logits: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        turned, spread = torch.zeros_like(theta.T), torch.zeros_like(theta[0])
+        turned, spread = theta.new_zeros(theta.shape[::-1]), torch.zeros_like(theta[0])
         for rows in self._slices():
             residual, spreads = problems.residual(logits[rows], rows)
             turned.addmm_(residual.T, self.design[rows])
