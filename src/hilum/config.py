@@ -150,7 +150,7 @@ class TrainConfig(Config):
     seed: int = 0
     """Of initial weights, order and augmentation."""
     save_minutes: float = 10
-    """A checkpoint is written at least this often, and after each epoch's validation."""
+    """A checkpoint is written this often, and when the run stops or ends."""
     log_every: int = 10
     """Steps between rows of metrics.jsonl."""
 

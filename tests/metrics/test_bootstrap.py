@@ -3,250 +3,370 @@ import pytest
 from sklearn import metrics as sk
 
 from hilum.errors import ConfigError, RecordsError
-from hilum.metrics.bootstrap import METRICS, bootstrap, bootstrap_values, difference, multiclass_accuracy
-from hilum.metrics.resample import BLOCK, Counts, draw, number
+from hilum.metrics import resampled
+from hilum.metrics.bootstrap import METRICS, bootstrap, bootstrap_values, difference
+from hilum.metrics.resampled import CHUNK, draw
+from hilum.metrics.summary import two_sided
 
-CUT = np.array([0.6, 0.4, 0.5])
-SLOW = {  # of truth, probability, threshold, weights
-    "auroc": lambda t, s, c, w: sk.roc_auc_score(t, s, sample_weight=w),
-    "average_precision": lambda t, s, c, w: sk.average_precision_score(t, s, sample_weight=w),
-    "accuracy": lambda t, s, c, w: sk.accuracy_score(t, s >= c, sample_weight=w),
-    "sensitivity": lambda t, s, c, w: sk.recall_score(t, s >= c, sample_weight=w),
-    "specificity": lambda t, s, c, w: sk.recall_score(1 - t, s < c, sample_weight=w),
-    "brier": lambda t, s, c, w: sk.brier_score_loss(t, s, sample_weight=w),
-}
+NAN = float("nan")
+CUT = 0.6
+FINDINGS = ("Edema", "Effusion")
 
 
-def case(seed=0, *, num=400, patients=150):
-    """Three findings of clustered radiographs; the first score has ties, a fifth of the labels is unknown."""
+def slow(metric: str, truth: np.ndarray, score: np.ndarray) -> float:
+    """The metric by scikit-learn, NaN where a class that it needs is missing."""
+    if metric == "brier":
+        return sk.brier_score_loss(truth, score) if len(set(truth)) == 2 else NAN
+    if metric == "accuracy":
+        return sk.accuracy_score(truth, score >= CUT)
+    if metric == "sensitivity":
+        return sk.recall_score(truth, score >= CUT) if truth.any() else NAN
+    if metric == "specificity":
+        return sk.recall_score(truth, score >= CUT, pos_label=0) if not truth.all() else NAN
+    score_of = {"auroc": sk.roc_auc_score, "average_precision": sk.average_precision_score}[metric]
+    return score_of(truth, score) if len(set(truth)) == 2 else NAN
+
+
+def films(
+    seed: int, *, patients: int = 40, most: int = 3, prevalence: float = 0.3, decimals: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, some unknown, and scores of two findings; 1 to `most` radiographs per patient, shuffled."""
     rng = np.random.default_rng(seed)
-    truth = (rng.random((num, 3)) < 0.3).astype(float)
-    score = 1 / (1 + np.exp(-rng.normal(size=(num, 3)) - truth))
-    score[:, 0] = np.round(score[:, 0], 1)
-    truth[rng.random(truth.shape) < 0.2] = np.nan
-    owner = np.array([f"p{n}" for n in rng.integers(0, patients, num)])
+    owner = rng.permutation(np.repeat(np.arange(patients), rng.integers(1, most + 1, patients)))
+    truth = (rng.random((len(owner), 2)) < prevalence).astype(float)
+    score = (rng.random(truth.shape) * 0.7 + 0.3 * truth).round(decimals)
+    truth[rng.random(truth.shape) < 0.1] = NAN
     return truth, score, owner
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_every_replicate_is_the_weighted_metric_of_the_same_patients(metric):
-    truth, score, owner = case()
-    fast = bootstrap_values(metric, truth, score, patients=owner, replicates=40, seed=3, thresholds=CUT)
-    numbers = number(owner)
-    weights = np.concatenate([draw(numbers.max() + 1, block, seed=3) for block in range(2)])[:40, numbers]
-    for row in range(40):
-        for f in range(3):
-            known = ~np.isnan(truth[:, f]) & (weights[row] > 0)
-            slow = SLOW[metric](truth[known, f], score[known, f], CUT[f], weights[row, known])
-            assert fast[row, f] == pytest.approx(slow, abs=1e-12)
-
-
-@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
-def test_weights_are_repetitions(metric):
-    truth, score, owner = case(1)
-    fast = bootstrap_values(metric, truth, score, patients=owner, replicates=1, seed=0)
-    numbers = number(owner)
-    times = draw(numbers.max() + 1, 0, seed=0)[0][numbers]
-    repeated = np.repeat(np.arange(len(truth)), times)
-    labels, scores = truth[repeated, 1], score[repeated, 1]
-    known = ~np.isnan(labels)
-    function = {"auroc": sk.roc_auc_score, "average_precision": sk.average_precision_score}[metric]
-    assert fast[0, 1] == pytest.approx(function(labels[known], scores[known]), abs=1e-12)
-
-
-def test_a_replicate_draws_as_many_patients_as_there_are():
-    counts = draw(57, 2, seed=0)
-    assert counts.shape == (BLOCK, 57)
-    assert (counts.sum(1) == 57).all()
-
-
-@pytest.mark.parametrize("most", [1, 5_000, 10**9])
-def test_packed_counts_sum_exactly_however_large(most):
-    counts = np.random.default_rng(0).integers(0, 50, (7, 40))
-    packed = Counts.pack(counts, images=most)
-    owner, starts = np.random.default_rng(1).integers(0, 40, 300), np.array([0, 10, 11, 200])
-    assert packed.bits == {1: 16, 5_000: 32, 10**9: 64}[most]
-    np.testing.assert_array_equal(packed.each, counts)
-    np.testing.assert_array_equal(
-        packed.sums(owner, starts), np.add.reduceat(counts[:, owner], starts, axis=1)
-    )
-
-
-def test_sums_beyond_sixteen_bits_are_exact():
-    counts = np.full((3, 2), 40_000)
-    packed = Counts.pack(counts, images=1)
-    np.testing.assert_array_equal(packed.sums(np.array([0, 1]), np.array([0])), np.full((3, 1), 80_000))
-
-
-def test_replicates_depend_on_neither_threads_nor_their_number():
-    truth, score, owner = case()
-    one, two, fewer = (
-        bootstrap_values("auroc", truth, score, patients=owner, replicates=r, seed=5, workers=w)
-        for r, w in ((90, 1), (90, 2), (33, 2))
-    )
-    np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(one[:33], fewer)
-    assert not np.array_equal(
-        one, bootstrap_values("auroc", truth, score, patients=owner, replicates=90, seed=6)
-    )
-
-
-def test_an_estimate_counts_what_stands_behind_it():
-    truth, score, owner = case()
-    found = bootstrap("auroc", truth, score, patients=owner, findings=["A", "B", "C"], replicates=200)
-    assert [e.finding for e in found] == ["A", "B", "C", "macro"]
-    for f, estimate in enumerate(found[:3]):
-        known = ~np.isnan(truth[:, f])
-        assert estimate.value == pytest.approx(sk.roc_auc_score(truth[known, f], score[known, f]))
-        assert estimate.low < estimate.value < estimate.high
-        assert (estimate.images, estimate.patients) == (known.sum(), len(set(owner[known])))
-        assert estimate.positives == (truth[known, f] == 1).sum()
-        assert estimate.note == ""
-    assert found[3].value == pytest.approx(np.mean([e.value for e in found[:3]]))
-
-
-def test_the_interval_holds_the_percentiles_of_the_replicates():
-    truth, score, owner = case()
-    drawn = bootstrap_values("auroc", truth, score, patients=owner, replicates=300)
-    found = bootstrap(
-        "auroc", truth, score, patients=owner, findings=["A", "B", "C"], replicates=300, level=0.9
-    )
-    assert (found[1].low, found[1].high) == tuple(np.quantile(drawn[:, 1], [0.05, 0.95]))
-    assert (found[3].low, found[3].high) == pytest.approx(np.quantile(drawn.mean(1), [0.05, 0.95]))
-
-
-def test_a_finding_of_one_class_is_undefined_and_not_averaged():
-    truth, score, owner = case()
-    truth[:, 1] = 0
-    truth[:, 2] = np.nan
-    a, b, c, macro = bootstrap("auroc", truth, score, patients=owner, findings=["A", "B", "C"], replicates=50)
-    assert (b.value, b.low, b.high) == (None, None, None)
-    assert b.note == "n/a: 0 positives of 400 known labels"
-    assert c.note == "n/a: 0 positives of 0 known labels"
-    assert (macro.value, macro.low) == (a.value, a.low)
-    assert macro.note == "without B, C (undefined)"
-
-
-def test_one_class_leaves_accuracy_defined():
-    truth, score, owner = np.zeros((20, 1)), np.linspace(0, 1, 20)[:, None], np.arange(20)
-    (e,) = bootstrap("accuracy", truth, score, patients=owner, findings=["A"], thresholds=np.array([0.5]))
-    assert (e.value, e.note) == (0.5, "")
-
-
-def test_few_positives_and_lost_resamples_are_said():
-    truth = np.zeros((60, 1))
-    truth[:2] = 1
-    score = np.random.default_rng(0).random((60, 1))
-    (e,) = bootstrap("auroc", truth, score, patients=np.arange(60), findings=["A"])
-    assert e.note.startswith("only 2 positives; undefined in 1")  # exp(-2) = 13.5 % of resamples have neither
-    assert e.low is not None
-    (e,) = bootstrap("auroc", truth, score, patients=np.arange(60) // 20, findings=["A"])
-    assert e.value is not None
-    (e,) = bootstrap("auroc", truth, score, patients=np.zeros(60), findings=["A"])
-    assert (e.low, e.high) == (None, None)
-    assert e.note == "only 2 positives; no interval: one patient"
-
-
-def test_a_perfect_score_says_that_its_interval_is_no_measure():
-    truth = np.repeat([[0.0], [1.0]], 20, axis=0)
-    (e,) = bootstrap("auroc", truth, truth, patients=np.arange(40), findings=["A"], replicates=100)
-    assert (e.value, e.low, e.high) == (1.0, 1.0, 1.0)
-    assert "no measure of certainty" in e.note
-
-
-def test_the_difference_is_of_the_same_resamples():
-    truth, score, owner = case()
-    other = np.random.default_rng(9).random(score.shape)
-    found = difference("auroc", truth, score, other, patients=owner, findings=["A", "B", "C"], replicates=300)
-    ours, theirs = (
-        bootstrap_values("auroc", truth, s, patients=owner, replicates=300) for s in (score, other)
-    )
-    assert (found[0].low, found[0].high) == pytest.approx(
-        np.quantile(ours[:, 0] - theirs[:, 0], [0.025, 0.975])
-    )
-    assert found[3].finding == "macro"
-    rarer = min(((ours - theirs).mean(1) <= 0).sum(), ((ours - theirs).mean(1) >= 0).sum())
-    assert found[3].p == pytest.approx(2 * (rarer + 1) / 301)
-
-
-def test_a_run_does_not_differ_from_itself():
-    truth, score, owner = case()
-    for e in difference(
-        "auroc", truth, score, score, patients=owner, findings=["A", "B", "C"], replicates=60
-    ):
-        assert (e.value, e.low, e.high, e.p) == (0.0, 0.0, 0.0, 1.0)
-
-
-def simulated(seed, *, each, num=120):
-    """Radiographs whose score and label share an effect of the patient, so that they are not independent."""
-    rng = np.random.default_rng(seed)
-    owner = np.repeat(np.arange(num), each)
-    effect = rng.normal(size=num)[owner]
-    truth = (0.7 * effect + rng.normal(size=len(owner)) > 0.5).astype(float)
-    score = truth + 0.7 * rng.normal(size=num)[owner] + rng.normal(size=len(owner))
+def clustered(rng: np.random.Generator, *, patients: int, images: int) -> tuple[np.ndarray, ...]:
+    """One finding; the radiographs of a patient share most of what moves label and score."""
+    owner = np.repeat(np.arange(patients), images)
+    sick, look = rng.normal(size=patients)[owner], rng.normal(size=patients)[owner]
+    truth = (0.8 * sick + 0.6 * rng.normal(size=len(owner)) > 0.3).astype(float)
+    score = truth + 0.8 * look + 0.6 * rng.normal(size=len(owner))
     return truth[:, None], score[:, None], owner
 
 
-def coverage(simulations, *, each, owner=None):
-    """How often the interval holds the truth: a difference of positive and negative scores of N(1, 2 * 1.49)."""
-    aim = 0.5 * (1 + np.vectorize(__import__("math").erf)(1 / np.sqrt(2 * 1.49) / np.sqrt(2)))
-    hits = 0
-    for seed in range(simulations):
-        truth, score, patients = simulated(seed, each=each)
-        groups = patients if owner is None else np.arange(len(patients))
-        (e,) = bootstrap("auroc", truth, score, patients=groups, findings=["A"], replicates=400, workers=1)
-        hits += e.low <= aim <= e.high
-    return hits / simulations
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("decimals", "prevalence"), [(1, 0.3), (9, 0.3), (1, 0.8), (9, 0.8)])
+def test_every_replicate_is_scikit_learn_on_the_drawn_radiographs(metric, decimals, prevalence):
+    truth, score, owner = films(0, decimals=decimals, prevalence=prevalence)
+    values = bootstrap_values(
+        metric, truth, score, patients=owner, replicates=25, seed=3, thresholds=np.full(2, CUT)
+    )
+    drawn = draw(40, 0, seed=3)[owner].astype(int)
+    for replicate in range(25):
+        for finding in range(2):
+            known = ~np.isnan(truth[:, finding])
+            rows = np.repeat(np.flatnonzero(known), drawn[known, replicate])
+            expected = slow(metric, truth[rows, finding], score[rows, finding])
+            assert values[replicate, finding] == pytest.approx(expected, abs=1e-12)
 
 
-def test_intervals_over_patients_cover_and_those_over_images_do_not():
-    assert coverage(300, each=6) == pytest.approx(0.95, abs=0.03)
-    assert coverage(300, each=6, owner="image") < 0.9
+def test_many_cuts_and_many_images_stay_exact(monkeypatch):
+    truth, score, owner = films(1, patients=700, most=5, decimals=12)
+    values = bootstrap_values("auroc", truth, score, patients=owner, replicates=2)
+    drawn = draw(700, 0, seed=0)[owner]
+    for replicate in range(2):
+        known = ~np.isnan(truth[:, 0])
+        expected = sk.roc_auc_score(truth[known, 0], score[known, 0], sample_weight=drawn[known, replicate])
+        assert values[replicate, 0] == pytest.approx(expected, abs=1e-12)
+    monkeypatch.setattr(resampled, "EXACT", 0)
+    wide = bootstrap_values("auroc", truth, score, patients=owner, replicates=2)
+    np.testing.assert_array_equal(values, wide)
+
+
+def test_a_resample_holds_as_many_patients_as_there_are():
+    drawn = draw(37, 5, seed=1)
+    assert drawn.shape == (37, CHUNK)
+    assert (drawn.sum(axis=0) == 37).all()
+    # A patient is drawn k times with the binomial probability of k out of 37.
+    assert (drawn == 0).mean() == pytest.approx((36 / 37) ** 37, abs=0.03)
+    assert (draw(37, 6, seed=1) != drawn).any()
+    assert (draw(37, 5, seed=2) != drawn).any()
+
+
+def test_threads_and_the_number_of_replicates_change_no_replicate():
+    truth, score, owner = films(2)
+    once = bootstrap_values("auroc", truth, score, patients=owner, replicates=3 * CHUNK, threads=1)
+    again = bootstrap_values("auroc", truth, score, patients=owner, replicates=3 * CHUNK, threads=3)
+    fewer = bootstrap_values("auroc", truth, score, patients=owner, replicates=CHUNK + 5)
+    np.testing.assert_array_equal(once, again)
+    np.testing.assert_array_equal(once[: CHUNK + 5], fewer)
+
+
+def test_names_of_patients_and_the_order_of_rows_do_not_matter():
+    truth, score, owner = films(3)
+    expected = bootstrap("auroc", truth, score, patients=owner, findings=FINDINGS, replicates=100)
+    named = np.array([f"p{number:03d}" for number in owner], dtype=object)
+    order = np.random.default_rng(0).permutation(len(owner))
+    shuffled = bootstrap(
+        "auroc", truth[order], score[order], patients=named[order], findings=FINDINGS, replicates=100
+    )
+    assert shuffled == expected
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_estimate_has_the_value_the_percentiles_and_the_counts(metric):
+    truth, score, owner = films(4, patients=80)
+    settings = {"patients": owner, "replicates": 200, "seed": 5, "thresholds": np.full(2, CUT)}
+    first, second, macro = bootstrap(metric, truth, score, findings=FINDINGS, **settings)
+    drawn = bootstrap_values(metric, truth, score, **settings)
+    known = ~np.isnan(truth[:, 0])
+    assert first.value == pytest.approx(slow(metric, truth[known, 0], score[known, 0]))
+    np.testing.assert_allclose((first.low, first.high), np.quantile(drawn[:, 0], [0.025, 0.975]))
+    assert (first.images, first.patients) == (known.sum(), len(set(owner[known])))
+    assert first.positives == (truth[:, 0] == 1).sum()
+    assert (first.finding, macro.finding, first.note) == ("Edema", "macro", "")
+    assert macro.value == pytest.approx((first.value + second.value) / 2)
+    np.testing.assert_allclose((macro.low, macro.high), np.quantile(drawn.mean(axis=1), [0.025, 0.975]))
+    assert macro.positives == first.positives + second.positives
+
+
+def test_a_wider_level_is_a_wider_interval():
+    truth, score, owner = films(5)
+    (narrow, *_), (wide, *_) = (
+        bootstrap("auroc", truth, score, patients=owner, findings=FINDINGS, replicates=300, level=level)
+        for level in (0.5, 0.99)
+    )
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_one_finding_has_no_mean():
+    truth, score, owner = films(6)
+    found = bootstrap(
+        "auroc", truth[:, :1], score[:, :1], patients=owner, findings=FINDINGS[:1], replicates=20
+    )
+    assert [estimate.finding for estimate in found] == ["Edema"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "why"),
+    [
+        ("auroc", [0.0, 0.0], "undefined: no positives among 30 known labels"),
+        ("auroc", [1.0, 1.0], "undefined: no negatives among 30 known labels"),
+        ("average_precision", [0.0, 0.0], "undefined: no positives among 30 known labels"),
+        ("sensitivity", [0.0, 0.0], "undefined: no positives among 30 known labels"),
+        ("specificity", [1.0, 1.0], "undefined: no negatives among 30 known labels"),
+        ("accuracy", [NAN, NAN], "undefined: no label is known"),
+        ("brier", [NAN, NAN], "undefined: no label is known"),
+    ],
+)
+def test_an_undefined_finding_says_why_and_is_in_no_mean(metric, labels, why):
+    truth = np.stack([np.resize(labels, 30), np.resize([0.0, 1.0, 1.0], 30)], axis=1)
+    score = np.random.default_rng(0).random((30, 2))
+    settings = {"patients": np.arange(30), "replicates": 50, "thresholds": np.full(2, 0.5)}
+    undefined, defined, macro = bootstrap(metric, truth, score, findings=FINDINGS, **settings)
+    assert (undefined.value, undefined.low, undefined.high, undefined.note) == (None, None, None, why)
+    assert (macro.value, macro.low, macro.high) == (defined.value, defined.low, defined.high)
+    assert macro.note == "without Edema (undefined)"
+    change, *_, mean = difference(
+        metric,
+        truth,
+        score,
+        score,
+        findings=FINDINGS,
+        patients=np.arange(30),
+        replicates=50,
+        thresholds_a=np.full(2, 0.5),
+        thresholds_b=np.full(2, 0.5),
+    )
+    assert (change.value, change.p, change.note) == (None, None, why)
+    assert (mean.value, mean.p) == (0.0, 1.0)
+
+
+def test_with_nothing_defined_the_mean_is_undefined_too():
+    truth, score = np.zeros((20, 2)), np.random.default_rng(0).random((20, 2))
+    *_, macro = bootstrap("auroc", truth, score, patients=np.arange(20), findings=FINDINGS, replicates=10)
+    assert (macro.value, macro.low, macro.high) == (None, None, None)
+    assert macro.note == "no finding is defined"
+
+
+def test_a_finding_without_a_threshold_is_undefined():
+    truth, score, owner = films(7)
+    found = bootstrap(
+        "accuracy",
+        truth,
+        score,
+        patients=owner,
+        findings=FINDINGS,
+        replicates=20,
+        thresholds=np.array([NAN, 0.5]),
+    )
+    assert (found[0].value, found[0].note) == (None, "undefined: no threshold")
+    assert found[2].value == found[1].value
+
+
+def test_few_positives_are_said_and_replicates_without_any_are_counted():
+    truth = np.zeros((50, 1))
+    truth[:2] = 1
+    score = np.random.default_rng(0).random((50, 1))
+    (estimate,) = bootstrap(
+        "auroc", truth, score, patients=np.arange(50), findings=["Hernia"], replicates=1000
+    )
+    drawn = np.concatenate([draw(50, chunk, seed=0)[:2].sum(axis=0) for chunk in range(16)])[:1000]
+    assert f"only 2 positives; {(drawn == 0).mean():.0%} of the replicates" in estimate.note
+    assert estimate.low is not None
+
+
+def test_an_interval_of_a_minority_of_replicates_is_none():
+    # Both positives are of one patient, who is in 1 - (1 - 1/2)^2 = 3/4 of the resamples, and the other,
+    # with the negatives, too: both are in half of them.
+    truth, score = np.array([[1.0], [1.0], [0.0]]), np.array([[0.9], [0.2], [0.5]])
+    (estimate,) = bootstrap(
+        "auroc", truth, score, patients=np.array(["a", "a", "b"]), findings=["x"], replicates=4000, seed=8
+    )
+    values = bootstrap_values(
+        "auroc", truth, score, patients=np.array(["a", "a", "b"]), replicates=4000, seed=8
+    )
+    assert np.isnan(values).mean() == pytest.approx(0.5, abs=0.03)
+    assert (estimate.low is None) == (np.isnan(values).mean() > 0.5)
+    assert estimate.value == 0.5
+
+
+def test_a_single_patient_has_no_interval():
+    truth, score, _ = films(9)
+    found = bootstrap("auroc", truth, score, patients=np.zeros(len(truth)), findings=FINDINGS, replicates=20)
+    assert all(e.value is not None and e.low is None and "single patient" in e.note for e in found)
+
+
+def test_a_perfect_score_is_not_said_to_be_certain():
+    truth = np.resize([0.0, 1.0], (40, 1))
+    (found,) = bootstrap("auroc", truth, truth, patients=np.arange(40), findings=["x"], replicates=50)
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+    assert "no measure of certainty" in found.note
+
+
+def test_clustering_widens_the_interval():
+    truth, score, owner = clustered(np.random.default_rng(0), patients=60, images=10)
+    by_patient, by_image = (
+        bootstrap("auroc", truth, score, patients=p, findings=["x"], replicates=400)[0]
+        for p in (owner, np.arange(len(owner)))
+    )
+    assert by_patient.high - by_patient.low > 1.5 * (by_image.high - by_image.low)
+
+
+def coverage(images: int, *, patients: int, studies: int, replicates: int) -> float:
+    """The share of studies whose interval holds the AUROC of the population."""
+    rng = np.random.default_rng(images)
+    truth, score, _ = clustered(rng, patients=400_000, images=1)
+    population = sk.roc_auc_score(truth[:, 0], score[:, 0])
+    held = 0
+    for study in range(studies):
+        truth, score, owner = clustered(rng, patients=patients, images=images)
+        (found,) = bootstrap(
+            "auroc",
+            truth,
+            score,
+            patients=owner,
+            findings=["x"],
+            replicates=replicates,
+            seed=study,
+            threads=1,
+        )
+        held += found.low <= population <= found.high
+    return held / studies
+
+
+@pytest.mark.parametrize("images", [1, 4, 10])
+def test_95_percent_of_intervals_hold_the_truth(images):
+    assert coverage(images, patients=150, studies=300, replicates=4 * CHUNK) == pytest.approx(0.95, abs=0.03)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", [1, 4, 10])
-def test_intervals_cover_in_95_of_100(each):
-    assert coverage(1500, each=each) == pytest.approx(0.95, abs=0.02)
+@pytest.mark.parametrize("images", [1, 4, 10])
+def test_95_percent_of_intervals_hold_the_truth_in_many_studies(images):
+    assert coverage(images, patients=200, studies=2000, replicates=1000) == pytest.approx(0.95, abs=0.02)
 
 
-def test_under_no_difference_p_is_small_as_often_as_it_says():
-    small = 0
-    for seed in range(200):
-        truth, score, patients = simulated(seed, each=3, num=80)
-        noise = np.random.default_rng(1000 + seed).normal(size=(2, *score.shape))
-        (e,) = difference(
-            "auroc", truth, score + noise[0], score + noise[1], patients=patients, findings=["A"],
-            replicates=300, workers=1,
-        )  # fmt: skip
-        small += e.p <= 0.05
-    assert 0.01 <= small / 200 <= 0.1
+def test_a_difference_is_paired():
+    truth, score, owner = films(10, patients=80)
+    other = score + 0.1 * np.random.default_rng(0).normal(size=score.shape)
+    settings = {"patients": owner, "replicates": 300, "seed": 1}
+    first, _, macro = difference("auroc", truth, score, other, findings=FINDINGS, **settings)
+    a, b = (bootstrap("auroc", truth, s, findings=FINDINGS, **settings) for s in (score, other))
+    paired = [bootstrap_values("auroc", truth, s, **settings) for s in (score, other)]
+    change = paired[0] - paired[1]
+    assert first.value == pytest.approx(a[0].value - b[0].value)
+    assert macro.value == pytest.approx(a[2].value - b[2].value)
+    np.testing.assert_allclose((first.low, first.high), np.quantile(change[:, 0], [0.025, 0.975]))
+    np.testing.assert_allclose((macro.low, macro.high), np.quantile(change.mean(axis=1), [0.025, 0.975]))
+    assert first.high - first.low < (a[0].high - a[0].low) / 2
+    assert first.p == two_sided(change[:, 0])
 
 
-def test_multiclass_accuracy_is_of_the_highest_score():
+def test_the_reverse_difference_has_the_other_sign_and_the_same_p():
+    truth, score, owner = films(11)
+    other = np.random.default_rng(0).random(score.shape)
+    forth, back = (
+        difference("auroc", truth, a, b, patients=owner, findings=FINDINGS, replicates=200)[0]
+        for a, b in ((score, other), (other, score))
+    )
+    assert (back.value, back.p) == (-forth.value, forth.p)
+    assert back.low == pytest.approx(-forth.high)
+
+
+def test_no_difference_has_p_1_and_a_clear_one_the_least_p():
+    truth, score, owner = films(12, patients=200)
+    same = difference("auroc", truth, score, score, patients=owner, findings=FINDINGS, replicates=99)
+    assert all((d.value, d.low, d.high, d.p) == (0, 0, 0, 1) for d in same)
+    clear = difference(
+        "auroc", truth, np.nan_to_num(truth), -score, patients=owner, findings=FINDINGS, replicates=99
+    )
+    assert all(d.p == 2 / 100 for d in clear)
+
+
+def test_two_sided_counts_the_rarer_side():
+    assert two_sided(np.array([-1.0, 1, 2, 3, NAN])) == pytest.approx(2 * 2 / 5)
+
+
+def test_equally_good_scores_differ_significantly_in_one_study_of_twenty():
     rng = np.random.default_rng(0)
-    labels, score = rng.integers(0, 3, 90), rng.random((90, 3))
-    truth = np.eye(3)[labels]
-    truth[0] = np.nan
-    estimate = multiclass_accuracy(truth, score, patients=np.arange(90), replicates=100)
-    assert estimate.value == pytest.approx(sk.accuracy_score(labels[1:], score[1:].argmax(1)))
-    assert (estimate.images, estimate.finding) == (89, "all")
-    assert estimate.low < estimate.value < estimate.high
+    low = 0
+    for study in range(200):
+        truth, score, owner = clustered(rng, patients=100, images=3)
+        noise = rng.normal(size=(2, *score.shape))
+        (found,) = difference(
+            "auroc",
+            truth,
+            score + noise[0],
+            score + noise[1],
+            patients=owner,
+            findings=["x"],
+            replicates=4 * CHUNK,
+            seed=study,
+            threads=1,
+        )
+        low += found.p < 0.05
+    assert low / 200 == pytest.approx(0.05, abs=0.03)
 
 
-def test_what_does_not_fit_is_refused():
-    truth, score, owner = case()
-    names = {"patients": owner, "findings": ["A", "B", "C"]}
-    with pytest.raises(ConfigError, match="auroc, average_precision"):
-        bootstrap("auc", truth, score, **names)
-    with pytest.raises(ConfigError, match="threshold"):
-        bootstrap("accuracy", truth, score, **names)
-    with pytest.raises(ConfigError, match="replicates"):
-        bootstrap("auroc", truth, score, **names, replicates=1)
-    with pytest.raises(RecordsError, match="Brier"):
-        bootstrap("brier", truth, score * 2, **names)
-    score[~np.isnan(truth[:, 1]).nonzero()[0][0], 1] = 0.5
-    row = int((~np.isnan(truth[:, 1])).nonzero()[0][0])
-    score[row, 1] = np.inf
-    with pytest.raises(RecordsError, match=f"row {row}, column 1"):
-        bootstrap("auroc", truth, score, **names)
+def test_what_cannot_be_scored_is_refused():
+    truth, score, owner = films(13)
+    settings = {"patients": owner, "findings": FINDINGS, "replicates": 10}
+    with pytest.raises(ConfigError, match="no metric is called 'f1'; there are auroc"):
+        bootstrap("f1", truth, score, **settings)
+    with pytest.raises(ConfigError, match="sensitivity needs a threshold"):
+        bootstrap("sensitivity", truth, score, **settings)
+    with pytest.raises(ConfigError, match="0 replicates"):
+        bootstrap("auroc", truth, score, **{**settings, "replicates": 0})
+    with pytest.raises(RecordsError, match=r"finding 1 .* label is -1.0, expected 1, 0 or NaN"):
+        bootstrap("auroc", np.c_[truth[:, 0], np.full(len(truth), -1.0)], score, **settings)
+    broken = score.copy()
+    broken[np.flatnonzero(truth[:, 0] == 1)[0], 0] = NAN
+    with pytest.raises(RecordsError, match=r"finding 0 .* score is nan, expected a finite number; 1 such"):
+        bootstrap("auroc", truth, broken, **settings)
+    with pytest.raises(RecordsError, match="no row"):
+        bootstrap("auroc", truth[:0], score[:0], **{**settings, "patients": owner[:0]})
+
+
+def test_an_unknown_label_needs_no_score():
+    truth, score, owner = films(14)
+    blank = np.where(np.isnan(truth), NAN, score)
+    settings = {"patients": owner, "replicates": 20, "thresholds": np.full(2, CUT)}
+    for metric in METRICS:
+        np.testing.assert_array_equal(
+            bootstrap_values(metric, truth, blank, **settings),
+            bootstrap_values(metric, truth, score, **settings),
+        )

@@ -2,122 +2,152 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from hilum.errors import RecordsError
 from hilum.metrics.classification import (
+    accuracy,
     auroc,
     average_precision,
+    brier,
     confusion_matrix,
-    exclusive_confusion,
     mean_auroc,
+    multiclass_accuracy,
     precision_recall_curve,
     roc_curve,
+    sensitivity,
+    specificity,
     youden_threshold,
 )
 
+NAN = float("nan")
 
-def case(seed, *, decimals=None, num=500):
+
+def films(seed: int, *, num: int = 200, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of 1 and 0 with scores; one decimal ties nearly all of them."""
     rng = np.random.default_rng(seed)
-    truth = (rng.random(num) < 0.2).astype(np.float32)
-    score = rng.normal(size=num) + truth
-    return truth, score if decimals is None else np.round(score, decimals)
+    truth = (rng.random(num) < 0.3).astype(float)
+    return truth, (rng.random(num) * 0.7 + 0.3 * truth).round(decimals)
 
 
-CASES = [(0, None), (1, 1), (2, 0)]
+@pytest.mark.parametrize("decimals", [1, 2, 12])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_areas_are_those_of_scikit_learn_with_ties_and_weights(decimals, weighted):
+    for seed in range(5):
+        truth, score = films(seed, decimals=decimals)
+        weight = np.random.default_rng(seed).integers(0, 4, len(truth)) if weighted else None
+        same = {"sample_weight": weight}
+        assert auroc(truth, score, weight=weight) == pytest.approx(
+            sk.roc_auc_score(truth, score, **same), abs=1e-12
+        )
+        assert average_precision(truth, score, weight=weight) == pytest.approx(
+            sk.average_precision_score(truth, score, **same), abs=1e-12
+        )
 
 
-@pytest.mark.parametrize(("seed", "decimals"), CASES)
-def test_auroc_and_average_precision_are_scikit_learns_also_with_ties(seed, decimals):
-    truth, score = case(seed, decimals=decimals)
-    assert auroc(truth, score) == pytest.approx(sk.roc_auc_score(truth, score), abs=1e-12)
-    assert average_precision(truth, score) == pytest.approx(
-        sk.average_precision_score(truth, score), abs=1e-12
+def test_auroc_is_the_share_of_pairs_in_order_with_half_of_every_tie():
+    truth, score = films(0)
+    pairs = np.subtract.outer(score[truth == 1], score[truth == 0])
+    assert auroc(truth, score) == pytest.approx(((pairs > 0) + (pairs == 0) / 2).mean(), abs=1e-14)
+
+
+def test_auroc_of_equal_scores_is_a_half():
+    assert auroc(np.array([0, 1, 1]), np.full(3, 0.2)) == 0.5
+
+
+def test_a_rank_survives_any_increasing_map():
+    truth, score = films(1)
+    assert auroc(truth, np.exp(5 * score)) == auroc(truth, score)
+    assert auroc(truth, -score) == pytest.approx(1 - auroc(truth, score))
+
+
+@pytest.mark.parametrize("kind", [bool, np.int64, np.float32, np.float64])
+def test_labels_of_any_type_give_the_same(kind):
+    truth, score = films(2)
+    assert auroc(truth.astype(kind), score) == auroc(truth, score)
+    assert confusion_matrix(truth.astype(kind), score, threshold=0.5).sum() == len(truth)
+
+
+def test_curves_are_those_of_scikit_learn():
+    truth, score = films(3)
+    for weight in (None, np.random.default_rng(3).integers(1, 4, len(truth))):
+        expected = sk.roc_curve(truth, score, sample_weight=weight, drop_intermediate=False)
+        for ours, theirs in zip(roc_curve(truth, score, weight=weight), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-14)
+        expected = sk.precision_recall_curve(truth, score, sample_weight=weight)
+        for ours, theirs in zip(precision_recall_curve(truth, score, weight=weight), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-14)
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.3, 0.55, 1.0, 2.0])
+def test_decisions_are_those_of_scikit_learn_at_a_threshold(threshold):
+    truth, score = films(4)
+    called = score >= threshold
+    expected = sk.confusion_matrix(truth, called, labels=[0, 1])
+    np.testing.assert_array_equal(confusion_matrix(truth, score, threshold=threshold), expected)
+    assert accuracy(truth, score, threshold=threshold) == pytest.approx(sk.accuracy_score(truth, called))
+    assert sensitivity(truth, score, threshold=threshold) == pytest.approx(sk.recall_score(truth, called))
+    assert specificity(truth, score, threshold=threshold) == pytest.approx(
+        sk.recall_score(truth, called, pos_label=0)
     )
 
 
-def test_a_constant_score_has_an_auroc_of_one_half():
-    assert auroc(np.array([0, 1, 1, 0, 0]), np.zeros(5)) == 0.5
+def test_brier_is_that_of_scikit_learn():
+    truth, score = films(5, decimals=8)
+    assert brier(truth, score) == pytest.approx(sk.brier_score_loss(truth, score))
 
 
-@pytest.mark.parametrize("truth", [[1, 1], [0, 0], [np.nan, np.nan], [1, np.nan]])
-def test_without_both_classes_ranking_metrics_are_undefined(truth):
-    for metric in (auroc, average_precision, youden_threshold):
-        assert np.isnan(metric(np.array(truth, dtype=float), np.array([0.1, 0.2])))
+def test_the_youden_threshold_is_the_highest_of_the_best_of_all_scores():
+    for seed in range(20):
+        truth, score = films(seed, num=40)
+        gained = {
+            cut: (score[truth == 1] >= cut).mean() + (score[truth == 0] < cut).mean() for cut in set(score)
+        }
+        best = max(gained.values())
+        assert youden_threshold(truth, score) == max(c for c, g in gained.items() if g > best - 1e-12)
 
 
-def test_unknown_labels_are_left_out_even_with_a_score_of_nan():
-    truth, score = case(3)
-    wider = np.r_[truth, np.nan, np.nan].astype(np.float32)
-    assert auroc(wider, np.r_[score, 5.0, np.nan]) == auroc(truth, score)
-
-
-def test_mean_auroc_is_over_the_defined_findings():
-    truth, score = case(4)
-    both = np.stack([truth, np.ones_like(truth)], axis=1)
-    assert mean_auroc(both, np.stack([score, score], axis=1)) == auroc(truth, score)
-    assert np.isnan(mean_auroc(both[:, 1:], score[:, None]))
-
-
-@pytest.mark.parametrize(("seed", "decimals"), CASES)
-def test_curves_are_scikit_learns(seed, decimals):
-    truth, score = case(seed, decimals=decimals)
-    for ours, theirs in zip(
-        roc_curve(truth, score), sk.roc_curve(truth, score, drop_intermediate=False), strict=True
-    ):
-        np.testing.assert_allclose(ours, theirs, atol=1e-12)
-    ours = precision_recall_curve(truth, score)
-    precision, recall, thresholds = sk.precision_recall_curve(truth, score)
-    np.testing.assert_allclose(ours.precision[::-1], np.r_[precision], atol=1e-12)
-    np.testing.assert_allclose(ours.recall[::-1], recall, atol=1e-12)
-    np.testing.assert_array_equal(ours.thresholds[:0:-1], thresholds)
-
-
-def test_the_confusion_matrix_is_scikit_learns():
-    truth, score = case(5)
-    ours = confusion_matrix(np.r_[truth, np.nan], np.r_[score, 9], threshold=0.4)
-    np.testing.assert_array_equal(ours, sk.confusion_matrix(truth, score >= 0.4))
-
-
-def test_a_score_equal_to_the_threshold_is_called_present():
-    assert confusion_matrix(np.array([1, 0]), np.array([0.5, 0.5]), threshold=0.5).tolist() == [
-        [0, 1],
-        [0, 1],
-    ]
-
-
-def test_the_exclusive_confusion_is_scikit_learns():
+def test_multiclass_accuracy_is_that_of_scikit_learn_over_known_rows():
     rng = np.random.default_rng(6)
-    labels, score = rng.integers(0, 3, 200), rng.random((200, 3))
-    ours = exclusive_confusion(np.eye(3)[labels], score)
-    np.testing.assert_array_equal(ours, sk.confusion_matrix(labels, score.argmax(1)))
+    truth, scores = rng.integers(-1, 4, 100), rng.random((100, 4))
+    known = truth >= 0
+    expected = sk.accuracy_score(truth[known], scores[known].argmax(axis=1))
+    assert multiclass_accuracy(truth, scores) == pytest.approx(expected)
+    assert np.isnan(multiclass_accuracy(np.full(3, -1), scores[:3]))
 
 
-def test_a_radiograph_with_two_findings_has_no_exclusive_one():
-    with pytest.raises(RecordsError, match="row 1"):
-        exclusive_confusion(np.array([[1, 0], [1, 1]]), np.zeros((2, 2)))
+def test_unknown_labels_weigh_nothing_whatever_their_score():
+    truth, score = films(7)
+    with_unknown = np.r_[truth, NAN, NAN], np.r_[score, 0.9, NAN]
+    for metric in (auroc, average_precision, brier, youden_threshold):
+        assert metric(*with_unknown) == metric(truth, score)
+    np.testing.assert_array_equal(
+        confusion_matrix(*with_unknown, threshold=0.5), confusion_matrix(truth, score, threshold=0.5)
+    )
 
 
-@pytest.mark.parametrize(("seed", "decimals"), CASES)
-def test_the_youden_threshold_is_the_best_of_all_scores(seed, decimals):
-    truth, score = case(seed, decimals=decimals, num=120)
-
-    def gain(cut):
-        return (score[truth == 1] >= cut).mean() + (score[truth == 0] < cut).mean()
-
-    cut = youden_threshold(truth, score)
-    assert cut in score
-    assert gain(cut) == pytest.approx(max(gain(s) for s in score), abs=1e-12)
+@pytest.mark.parametrize("truth", [[], [NAN, NAN, NAN], [0, 0, 0], [1, 1, 1]])
+def test_without_both_classes_ranking_is_undefined(truth):
+    labels, score = np.array(truth, float), np.array([0.1, 0.5, 0.9])[: len(truth)]
+    for metric in (auroc, average_precision, youden_threshold):
+        assert np.isnan(metric(labels, score))
 
 
-def test_a_label_of_minus_one_is_refused_by_value():
-    with pytest.raises(RecordsError, match=r"-1\.0.*1, 0 or NaN"):
-        auroc(np.array([1.0, 0.0, -1.0]), np.zeros(3))
+def test_a_share_of_nothing_is_undefined():
+    zeros, ones, unknown, score = np.zeros(2), np.ones(2), np.full(2, NAN), np.array([0.2, 0.8])
+    assert np.isnan(sensitivity(zeros, score, threshold=0.5))
+    assert np.isnan(specificity(ones, score, threshold=0.5))
+    assert np.isnan(accuracy(unknown, score, threshold=0.5))
+    assert np.isnan(brier(unknown, score))
+    assert specificity(zeros, score, threshold=0.5) == 0.5
 
 
-def test_a_score_of_nan_is_refused():
-    with pytest.raises(RecordsError, match="1 scores are NaN"):
-        auroc(np.array([1.0, 0.0]), np.array([np.nan, 1.0]))
+def test_the_mean_auroc_is_over_defined_findings():
+    truth, score = films(8)
+    labels = np.stack([truth, np.zeros_like(truth), 1 - truth, np.full_like(truth, NAN)], axis=1)
+    scores = np.stack([score] * 4, axis=1)
+    assert mean_auroc(labels, scores) == pytest.approx(0.5)
+    assert mean_auroc(labels[:, :2], scores[:, :2]) == auroc(truth, score)
+    assert np.isnan(mean_auroc(labels[:, [1, 3]], scores[:, [1, 3]]))
 
 
-def test_lengths_must_agree():
-    with pytest.raises((RecordsError, TypeError), match=r"."):
-        auroc(np.array([1.0, 0.0]), np.array([1.0]))
+def test_a_score_that_is_nan_is_no_high_score():
+    with pytest.raises(AssertionError, match="NaN"):
+        auroc(np.array([0.0, 1.0]), np.array([0.5, NAN]))

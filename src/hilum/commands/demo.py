@@ -22,11 +22,11 @@ class Settings(Config):
     """Where everything is written. Given again, it goes on where it stopped."""
     records: Path | None = None
     """Your table of radiographs with labels, in place of synthetic ones."""
-    films: int = 1500
+    films: int = 1200
     """How many synthetic radiographs are drawn."""
-    epochs: float = 12
+    epochs: float = 10
     """Epochs of pretraining."""
-    image_size: int = 128
+    image_size: int = 96
     """Side of what the encoder sees, pixels."""
 
 

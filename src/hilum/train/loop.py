@@ -95,7 +95,7 @@ def fit(
                 _log(run, where | found)
                 state.judge(found, config)
             wanted = stop.agreed(now.step)
-            if wanted or ended or clock.save_due():
+            if wanted or now.step == total or clock.save_due():
                 state.save()
                 clock.saved()
             if wanted and now.step < total:
