@@ -51,3 +51,11 @@ def test_every_example_of_a_command_is_a_valid_command_line(name):
 @pytest.mark.parametrize("name", commands.names())
 def test_every_setting_is_documented(name):
     assert all(field.description for field in settings_of(name).model_fields.values())
+
+
+def test_torch_and_torchvision_are_pinned_as_matching_builds():
+    pins = (ROOT / "constraints.txt").read_text()
+    assert "torch===2.13.0\n" in pins, (
+        "=== keeps pip from a CPU-only local build, with which torchvision cannot be imported"
+    )
+    assert "torchvision===0.28.0\n" in pins

@@ -245,3 +245,51 @@ def test_flags_yaml_and_python_are_the_same_settings(tmp_path):
     assert from_flags == from_python
     with pytest.raises(ConfigError, match="--lr is given twice"):
         values(["--lr", "1", "--lr", "2"], cls, "method")
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_model_on_two_processes(films, tmp_path):
+    import subprocess
+    import sys
+
+    words = [
+        "pretrain",
+        "simclr",
+        "--records",
+        films,
+        "--out",
+        tmp_path / "run",
+        "--store",
+        tmp_path / "store",
+    ]
+    words += [
+        "--arch",
+        "test_resnet",
+        "--image-size",
+        32,
+        "--store-size",
+        48,
+        "--batch-size",
+        16,
+        "--steps",
+        8,
+    ]
+    words += ["--workers", 0, "--threads", 1, "--precision", "float32", "--log-every", 1]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "29541",
+    ]
+    subprocess.run([*torchrun, "-m", "hilum.cli", *map(str, words)], check=True, timeout=200)
+    both = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert main([*map(str, words[:5]), str(tmp_path / "alone"), *map(str, words[6:])]) == 0
+    alone = [json.loads(line) for line in (tmp_path / "alone" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in both] == [row["step"] for row in alone]
+    assert both[0]["loss"] == pytest.approx(
+        alone[0]["loss"], rel=0.2
+    )  # its own anchors' loss, of equal weights
+    assert both[-1]["rankme"] == pytest.approx(alone[-1]["rankme"], rel=0.05)

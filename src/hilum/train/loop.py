@@ -24,7 +24,7 @@ from hilum.train.task import Task
 log = logging.getLogger(__name__)
 
 MOST_VALIDATIONS = 20
-"""A run of many short epochs is validated, and saved, this often in all."""
+"""A run of many short epochs is validated this often in all."""
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -88,9 +88,10 @@ def fit(
                 _log(run, where | numbers | norms | clock.facts())
                 line.update(now.step, loss=f"{numbers['loss']:.4g}", lr=f"{lr:.2g}", **clock.words())
             ended = now.step == total or now.step // between > (now.step - 1) // between
-            if ended and validate is not None and parallel.rank() == 0:
+            if ended and validate is not None:
                 with torch.no_grad():
-                    found = dict(validate(average or task.model))
+                    found = dict(validate(average or task.model)) if parallel.rank() == 0 else {}
+                found = parallel.from_first(found)
                 task.train()  # validation left the model in evaluation mode
                 _log(run, where | found)
                 state.judge(found, config)

@@ -43,6 +43,15 @@ def gather(local: Tensor) -> Tensor:
     return everyone
 
 
+def from_first(numbers: dict[str, float]) -> dict[str, float]:
+    """The numbers of the first process, in all: what they decide must be decided alike."""
+    if world() == 1:
+        return numbers
+    holder = [numbers]
+    dist.broadcast_object_list(holder)
+    return holder[0]
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of one number over all processes; no gradient passes."""
     if world() == 1:
