@@ -122,13 +122,13 @@ def _number(cell: str) -> float:
 
 def _check_own(columns: dict[str, list[str]], lines: NDArray[np.int64], defects: Defects) -> None:
     seen: dict[str, int] = {}
-    for line, image in zip(lines.tolist(), columns.get("image", []), strict=False):
+    for line, image in zip(lines.tolist(), columns["image"], strict=True) if "image" in columns else ():
         if not image:
             defects.add("rows without image", "the cell is empty", line=line, column="image")
         elif seen.setdefault(image, line) != line:
             problem = f"{quote(image)} is already in line {seen[image]}; keep one of the rows"
             defects.add("repeated images", problem, line=line, column="image")
-    for line, split in zip(lines.tolist(), columns.get("split", []), strict=False):
+    for line, split in zip(lines.tolist(), columns["split"], strict=True) if "split" in columns else ():
         if split and split != split_of(split):
             problem = f"found {quote(split)}; expected train, val, test or empty"
             defects.add("cells of split", problem, line=line, column="split")
