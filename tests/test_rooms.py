@@ -87,7 +87,7 @@ def test_nothing_in_the_source_loads_code_from_files():
         "weights_only=False",
         "yaml.load(",
         "shell=True",
-        ", strict=False",
+        "strict=False",
     )
     for path in FILES:
         text = path.read_text()

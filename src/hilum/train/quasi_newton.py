@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MEMORY = 8
+MEMORY = 24
 """Pairs of steps and changes of gradient that are kept."""
 
 SEARCHES = 12
