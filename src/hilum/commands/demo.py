@@ -24,7 +24,7 @@ class Settings(Config):
     """Your table of radiographs with labels, in place of synthetic ones."""
     films: int = 1200
     """How many synthetic radiographs are drawn."""
-    epochs: float = 10
+    epochs: float = 8
     """Epochs of pretraining."""
     image_size: int = 96
     """Side of what the encoder sees, pixels."""

@@ -31,8 +31,12 @@ def fit_heads(
     """
     mean, scale = features.mean(0), features.std(0)
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
-    solve = fit_softmax if exclusive else fit_logistic
-    fitted = solve((features - mean) / scale, labels, PENALTIES, row_weights=subsets)
+    standard = (features - mean) / scale
+    if exclusive:
+        known = ~np.isnan(labels).all(1)
+        fitted = fit_softmax(standard[known], labels[known], PENALTIES, row_weights=subsets[:, known])
+    else:
+        fitted = fit_logistic(standard, labels, PENALTIES, row_weights=subsets)
     weights, bias = np.asarray(fitted.weights), np.asarray(fitted.bias)
     standard_val = (val_features - mean) / scale
     heads = []
