@@ -35,7 +35,7 @@ def main(name: str) -> None:
     """Interleaves the two and prints the ratio of their medians."""
     device = choose_device(name)
     small = device.type == "cpu"
-    side, batch_size, steps = (128, 32, 8) if small else (224, 256, 60)
+    side, batch_size, steps = (128, 128, 4) if small else (224, 256, 60)
     with tempfile.TemporaryDirectory() as folder:
         records = Records.read(write_phantoms(Path(folder) / "films", count=256, size=256))
         store = build_store(records.table["image"].tolist(), folder=Path(folder), size=256, quiet=True)
