@@ -105,6 +105,30 @@ class StoreConfig(Config):
     """Leave unreadable files out, counted and listed, where the default is to stop."""
 
 
+class EncoderConfig(Config):
+    """What sees radiographs; a run or one of our weights files says it itself, and this is not read."""
+
+    arch: str = "resnet18"
+    """The backbone: timm's name, or torchvision/ and torchvision's."""
+    image_size: int = 224
+    """Side of what the encoder sees, pixels."""
+    image_fit: Literal["crop", "squash", "pad"] = "crop"
+    """How an oblong film fills the square."""
+    mean: float = 0.5
+    """Subtracted from grey levels in [0, 1]."""
+    std: float = 0.25
+    """Divides them then."""
+
+
+class ViewsConfig(Config):
+    """What training sees of a film."""
+
+    views: Literal["cxr", "plain"] = "cxr"
+    """Augmentation: cxr is mild and never flips, plain is none."""
+    view: dict[str, float] = {}
+    """Changes to it, for example crop_min=0.3 flip=0.5 (a flip puts the heart on the wrong side)."""
+
+
 class TrainConfig(Config):
     """What the loop does with any task."""
 

@@ -4,17 +4,18 @@ import hashlib
 import json
 import logging
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from hilum.config import RecordsConfig, StoreConfig
+from hilum.config import EncoderConfig, RecordsConfig, StoreConfig
 from hilum.errors import RecordsError
 from hilum.images.spec import InputSpec
 from hilum.images.store import Store, build_store
@@ -64,9 +65,9 @@ def open_encoder(init: str, *, arch: str, input_spec: InputSpec, seed: int) -> E
     return load_encoder(Path(init), arch=arch, input_spec=input_spec)
 
 
-def input_spec(image_size: int, fit: Literal["crop", "squash", "pad"], mean: float, std: float) -> InputSpec:
+def input_spec(config: EncoderConfig) -> InputSpec:
     """What an encoder that is not read from one of our files will see."""
-    return InputSpec(side=image_size, fit=fit, mean=mean, std=std)
+    return InputSpec(side=config.image_size, fit=config.image_fit, mean=config.mean, std=config.std)
 
 
 def environment(records: Records, store: Store | None) -> dict[str, Any]:
@@ -97,9 +98,11 @@ def environment(records: Records, store: Store | None) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).parent
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "pyproject.toml").exists() or shutil.which("git") is None:
+        return None  # installed as a package: its version says what it is
     done = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
         capture_output=True,
         text=True,
     )

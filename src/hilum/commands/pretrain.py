@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from hilum.commands._open import (
     open_store,
     write_trained_on,
 )
-from hilum.config import RecordsConfig, StoreConfig, TrainConfig, settings_in
+from hilum.config import EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig, settings_in
 from hilum.data.loader import Loader
 from hilum.data.views import PRESETS, ViewRecipe
 from hilum.errors import RecordsError
@@ -41,29 +40,15 @@ PROBE = 512
 """Radiographs on which collapse is watched."""
 
 
-class Settings(RecordsConfig, StoreConfig, TrainConfig):
+class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConfig):
     """Pretrains an encoder on radiographs."""
 
     method: str
     """A file of hilum.methods by its name, or a dotted module of your own."""
     out: Path
     """Where the run is written. An unfinished run there is resumed."""
-    arch: str = "resnet18"
-    """The backbone: timm's name, or torchvision/ and torchvision's."""
     init: str = "random"
     """Where training starts: random, imagenet (needs a network), a weights file, or a run."""
-    image_size: int = 224
-    """Side of what the encoder sees, pixels."""
-    image_fit: Literal["crop", "squash", "pad"] = "crop"
-    """How an oblong film fills the square."""
-    mean: float = 0.5
-    """Subtracted from grey levels in [0, 1]."""
-    std: float = 0.25
-    """Divides them then."""
-    views: Literal["cxr", "plain"] = "cxr"
-    """Augmentation: cxr is mild and never flips, plain is none."""
-    view: dict[str, float] = {}
-    """Changes to it, for example crop_min=0.3 flip=0.5 (a flip puts the heart on the wrong side)."""
     hold_out: list[Path] = []
     """Tables whose validation and test patients are kept out of this pretraining."""
 
@@ -84,7 +69,7 @@ def pretrain(config: Settings) -> Path:
             return config.out
         run = Run.open(config.out, config, environment(records, store)) if rank() == 0 else Run(config.out)
         with run:
-            spec = input_spec(config.image_size, config.image_fit, config.mean, config.std)
+            spec = input_spec(config)
             encoder = open_encoder(config.init, arch=config.arch, input_spec=spec, seed=config.seed)
             torch.manual_seed(config.seed)
             own = settings_in(find.path("hilum.methods", config.method)).model_fields

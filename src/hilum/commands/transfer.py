@@ -19,7 +19,7 @@ from hilum.commands._open import (
     write_trained_on,
 )
 from hilum.commands.compare import cells_of
-from hilum.config import RecordsConfig, StoreConfig, TrainConfig
+from hilum.config import EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig
 from hilum.data.loader import Loader
 from hilum.data.views import PRESETS, ViewRecipe
 from hilum.errors import RecordsError
@@ -45,7 +45,7 @@ EXAMPLE = "hilum transfer --records films.csv --init runs/simclr --label-fractio
 log = logging.getLogger(__name__)
 
 
-class Settings(RecordsConfig, StoreConfig, TrainConfig):
+class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConfig):
     """Fits findings on an encoder and scores them on the test split.
 
     Several label fractions or seeds make one run with a cell for each, compared on one page.
@@ -63,20 +63,6 @@ class Settings(RecordsConfig, StoreConfig, TrainConfig):
     """Draws of the training patients, and of everything else that is random in a fit."""
     exclusive: bool = False
     """Exactly one finding is present in each radiograph: softmax in place of a sigmoid per finding."""
-    arch: str = "resnet18"
-    """The backbone, where the encoder does not say itself: timm's name, or torchvision/ and torchvision's."""
-    image_size: int = 224
-    """Side of what the encoder sees, pixels, where it does not say itself."""
-    image_fit: Literal["crop", "squash", "pad"] = "crop"
-    """How an oblong film fills the square, where the encoder does not say itself."""
-    mean: float = 0.5
-    """Subtracted from grey levels in [0, 1], where the encoder does not say itself."""
-    std: float = 0.25
-    """Divides them then."""
-    views: Literal["cxr", "plain"] = "cxr"
-    """Augmentation of linear and finetune: cxr is mild and never flips, plain is none."""
-    view: dict[str, float] = {}
-    """Changes to it, for example crop_min=0.8."""
     allow_overlap: bool = False
     """Score an encoder that was trained on test patients; the report says so."""
     monitor: str = "val_auroc"
@@ -245,7 +231,7 @@ def _score(
 
 
 def _encoder(config: Settings, seed: int) -> Encoder:
-    spec = input_spec(config.image_size, config.image_fit, config.mean, config.std)
+    spec = input_spec(config)
     return open_encoder(config.init, arch=config.arch, input_spec=spec, seed=seed)
 
 

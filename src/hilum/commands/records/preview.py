@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from hilum.commands._open import open_records, open_store
-from hilum.config import RecordsConfig, StoreConfig
+from hilum.config import RecordsConfig, StoreConfig, ViewsConfig
 from hilum.data.preview import contact_sheet
 from hilum.data.views import PRESETS, ViewRecipe
 from hilum.images.spec import InputSpec
@@ -13,7 +13,7 @@ EXAMPLE = "hilum records preview films.csv --out preview.png"
 TAKES = "records"
 
 
-class Settings(RecordsConfig, StoreConfig):
+class Settings(RecordsConfig, StoreConfig, ViewsConfig):
     """Draws a contact sheet: each film as it is stored, then its augmented views."""
 
     out: Path
@@ -24,10 +24,6 @@ class Settings(RecordsConfig, StoreConfig):
     """Side of what the encoder sees, pixels."""
     image_fit: Literal["crop", "squash", "pad"] = "crop"
     """How an oblong film fills the square."""
-    views: Literal["cxr", "plain"] = "cxr"
-    """Augmentation: cxr is mild and never flips, plain is none."""
-    view: dict[str, float] = {}
-    """Changes to it, for example crop_min=0.3 flip=0.5."""
     seed: int = 0
     """The same as that of a training shows what that training sees."""
 
