@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import hilum
 from hilum import commands
 from hilum.cli import values
 from hilum.commands import settings_of
@@ -46,6 +47,11 @@ def test_every_example_of_a_command_is_a_valid_command_line(name):
     words = commands.constant(name, "EXAMPLE").split()[1 + len(name.split()) :]
     cls = settings_of(name, words[0] if name == "pretrain" else "")
     cls.build(values(words, cls, commands.constant(name, "TAKES")), name)
+
+
+def test_every_command_is_a_function_of_the_same_name():
+    for name in commands.names():
+        assert getattr(hilum, name.replace(" ", "_")).__doc__ == settings_of(name).__doc__
 
 
 @pytest.mark.parametrize("name", commands.names())

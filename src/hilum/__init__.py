@@ -7,7 +7,8 @@ run = hilum.pretrain("simclr", records="films.csv", out="runs/simclr")
 probe = hilum.transfer(records="films.csv", init=run, label_fraction=[0.1], out="runs/probe")
 print(hilum.Report.read(probe / "report.json").headline)
 ```
-The commands are functions here, with the same names, settings and defaults. Nothing heavy is imported before
+The commands are functions here, with the same names (`records_check` for
+`records check`), settings and defaults. Nothing heavy is imported before
 it is used.
 """
 
@@ -36,7 +37,20 @@ _NOUNS = {
     "load": "hilum.models.weights",
     "write_phantoms": "hilum.images.phantom",
 }
-_COMMANDS = ("compare", "demo", "evaluate", "predict", "pretrain", "transfer")
+_COMMANDS = {
+    name.replace(" ", "_"): name
+    for name in (
+        "compare",
+        "demo",
+        "evaluate",
+        "predict",
+        "pretrain",
+        "records check",
+        "records preview",
+        "records split",
+        "transfer",
+    )
+}
 
 __all__ = [
     "Classifier",
@@ -63,5 +77,5 @@ def __getattr__(name: str) -> Any:
     if name in _COMMANDS:
         from hilum.commands import function
 
-        return function(name)
+        return function(_COMMANDS[name])
     raise AttributeError(f"module 'hilum' has no attribute {name!r}")
