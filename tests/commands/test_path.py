@@ -1,7 +1,12 @@
 """The whole path as its user goes it: a table of films in, pages with numbers out."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -249,9 +254,6 @@ def test_flags_yaml_and_python_are_the_same_settings(tmp_path):
 
 @pytest.mark.slow
 def test_torchrun_trains_one_model_on_two_processes(films, tmp_path):
-    import subprocess
-    import sys
-
     words = [
         "pretrain",
         "simclr",
@@ -293,3 +295,46 @@ def test_torchrun_trains_one_model_on_two_processes(films, tmp_path):
         alone[0]["loss"], rel=0.2
     )  # its own anchors' loss, of equal weights
     assert both[-1]["rankme"] == pytest.approx(alone[-1]["rankme"], rel=0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_all_processes_saves_and_exits_with_its_code(films, tmp_path, number, code):
+    words = [
+        "pretrain",
+        "simclr",
+        "--records",
+        films,
+        "--out",
+        tmp_path / "run",
+        "--store",
+        films.parent / "store",
+    ]
+    words += [
+        "--arch",
+        "test_resnet",
+        "--image-size",
+        32,
+        "--store-size",
+        48,
+        "--batch-size",
+        16,
+        "--steps",
+        5000,
+    ]
+    words += ["--workers", 2, "--threads", 1, "--log-every", 1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hilum.cli", *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    rows = tmp_path / "run" / "metrics.jsonl"
+    while not rows.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "and saved; the same command goes on from here" in shown
+    assert "Traceback" not in shown
+    assert list((tmp_path / "run" / "checkpoints").iterdir())

@@ -1,5 +1,6 @@
 """Batches of views: the step's number is the loader's whole state."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -197,6 +198,7 @@ def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterato
         generator=torch.Generator(),  # or it would draw from torch's own, and workers would change results
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="fork",
+        worker_init_fn=_leave_signals_to_main,
     )
     with forkable():
         ready = iter(loader)
@@ -214,3 +216,9 @@ def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterato
 def _batch(arrays: _Arrays) -> Batch:
     views, labels, rows = arrays
     return Batch(tuple(views), labels, rows)
+
+
+def _leave_signals_to_main(_: int) -> None:
+    # A terminal and a scheduler signal every process; the main one saves first, then ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
