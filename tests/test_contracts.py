@@ -30,13 +30,13 @@ def task_of(method: str, seed: int = 0) -> Task:
     arguments = settings.build(
         {k: v for k, v in SMALL.items() if k in settings.model_fields}, method
     ).model_dump()
-    if "labels" in task_class.needs:
+    if "findings" in task_class.needs:
         arguments["findings"] = toys.FINDINGS
-    return task_class(toys.encoder(seed), **arguments)
+    return task_class(toys.encoder(seed, patches="patches" in task_class.needs), **arguments)
 
 
 def batch_for(task: Task, step: int = 0, *, double: bool = False) -> Batch:
-    batch = toys.ToyLoader(num_views=task.num_views).batch(step).to("cpu", task.input)
+    batch = toys.ToyLoader.of(task).batch(step).to("cpu", task.input)
     return replace(batch, views=tuple(view.double() for view in batch.views)) if double else batch
 
 
@@ -80,7 +80,7 @@ def test_every_trainable_weight_of_the_model_gets_a_gradient(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_twenty_steps_lower_the_loss(method, tmp_path):
     task = task_of(method)
-    loader = toys.ToyLoader(num_views=task.num_views)
+    loader = toys.ToyLoader.of(task)
     config = TrainConfig(steps=20, batch_size=16, lr=3e-3, warmup=0, log_every=1, precision="float32")
     with Run.open(tmp_path / "run", config, {}) as run:
         fit(task, loader, config, run)
@@ -99,7 +99,7 @@ def test_a_resumed_run_is_equal_to_the_bit(method, tmp_path):
         path = tmp_path / str(interrupted)
         if interrupted:
             task = task_of(method)
-            loader = toys.ToyLoader(num_views=task.num_views)
+            loader = toys.ToyLoader.of(task)
             loader.batches = lambda first, last, loader=loader: (
                 loader.batch(step) for step in range(first, 3)
             )
@@ -108,7 +108,7 @@ def test_a_resumed_run_is_equal_to_the_bit(method, tmp_path):
                 fit(task, loader, config.model_copy(update={"save_minutes": 0}), run)
         task = task_of(method, seed=1 if interrupted else 0)  # what was initialised must not matter any more
         with Run.open(path, config, {}) as run:
-            fit(task, toys.ToyLoader(num_views=task.num_views), config, run)
+            fit(task, toys.ToyLoader.of(task), config, run)
             assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5, 6]
         weights.append(task.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -116,7 +116,7 @@ def test_a_resumed_run_is_equal_to_the_bit(method, tmp_path):
 
 TWO_PROCESSES = """
 import sys, torch
-from hilum.train.parallel import processes, rank, synchronised, world
+from hilum.train.parallel import mean_over_processes, processes, rank, synchronised, world
 from tests.test_contracts import METHODS, batch_for, task_of
 torch.set_num_threads(1)
 with processes(torch.device("cpu")):
@@ -124,14 +124,16 @@ with processes(torch.device("cpu")):
         task = task_of(method).double()
         batch = batch_for(task, double=True).part(rank(), world())
         forward = synchronised(task)
-        forward(batch)["loss"].backward()
+        loss = forward(batch)["loss"]
+        loss.backward()
+        whole = mean_over_processes(loss)
         if rank() == 0:
             gradients = {n: w.grad for n, w in task.named_parameters() if w.grad is not None}
-            torch.save(gradients, f"{sys.argv[1]}/{method}.pt")
+            torch.save({"": whole, **gradients}, f"{sys.argv[1]}/{method}.pt")
 """
 
 
-def test_two_processes_give_the_gradient_of_one(tmp_path):
+def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -151,12 +153,14 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
     for method in METHODS:
         task = task_of(method).double()
         batch = batch_for(task, double=True)
-        task(batch)["loss"].backward()
+        loss = task(batch)["loss"]
+        loss.backward()
         both = torch.load(tmp_path / f"{method}.pt", weights_only=True)
+        assert float(both.pop("").detach()) == pytest.approx(float(loss.detach()), rel=1e-5), method
         assert both
         for name, gradient in both.items():
             alone = dict(task.named_parameters())[name].grad
-            assert torch.allclose(gradient, alone, rtol=1e-4, atol=1e-6 * float(alone.abs().max())), (
+            assert torch.allclose(gradient, alone, rtol=1e-5, atol=1e-6 * float(alone.abs().max())), (
                 method,
                 name,
             )

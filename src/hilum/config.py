@@ -129,6 +129,33 @@ class ViewsConfig(Config):
     """Changes to it, for example crop_min=0.3 flip=0.5 (a flip puts the heart on the wrong side)."""
 
 
+class PairsConfig(Config):
+    """What the other view of a pair shows."""
+
+    other_view: dict[str, float] = {}
+    """Further changes to every second view, where a method compares two."""
+    positives: Literal["view", "patient"] = "view"
+    """What makes a pair with a view: another view of its film, or a view of another film of its patient
+    (MedAug). A film without such another pairs with itself; these are counted."""
+    positive_study: Literal["any", "same", "different"] = "any"
+    """Of which exam the patient's other film is; reads the column study."""
+    positive_laterality: Literal["any", "same", "different"] = "any"
+    """Whether both films are frontal or both lateral; reads the column view."""
+    positive_findings: bool = False
+    """The patient's other film has the same labels."""
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if self.positives == "view" and (
+            self.positive_study != "any" or self.positive_laterality != "any" or self.positive_findings
+        ):
+            raise ValueError(
+                "positive_study, positive_laterality and positive_findings choose among films of a patient; "
+                "they need positives=patient"
+            )
+        return self
+
+
 class TrainConfig(Config):
     """What the loop does with any task."""
 

@@ -29,14 +29,15 @@ log = logging.getLogger(__name__)
 TRAINED_ON = "trained_on.json"
 
 
-def open_records(config: RecordsConfig) -> Records:
-    """The table as the settings say."""
+def open_records(config: RecordsConfig, *, labels: bool = True) -> Records:
+    """The table as the settings say; without `labels` no finding is read."""
     return Records.read(
         config.records,
         findings=config.findings,
         uncertain=config.uncertain,
         columns=config.columns,
         root=config.root,
+        labels=labels,
     )
 
 

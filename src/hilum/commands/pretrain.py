@@ -16,10 +16,19 @@ from hilum.commands._open import (
     open_store,
     write_trained_on,
 )
-from hilum.config import EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig, settings_in
+from hilum.config import (
+    EncoderConfig,
+    PairsConfig,
+    RecordsConfig,
+    StoreConfig,
+    TrainConfig,
+    ViewsConfig,
+    settings_in,
+)
 from hilum.data.loader import Loader
-from hilum.data.views import PRESETS, ViewRecipe
-from hilum.errors import RecordsError
+from hilum.data.partners import Partners
+from hilum.data.views import PRESETS
+from hilum.errors import ConfigError, RecordsError
 from hilum.inference import embed
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
@@ -40,7 +49,7 @@ PROBE = 512
 """Radiographs on which collapse is watched."""
 
 
-class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConfig):
+class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, PairsConfig, TrainConfig):
     """Pretrains an encoder on radiographs."""
 
     method: str
@@ -60,8 +69,11 @@ def pretrain(config: Settings) -> Path:
     """
     device = choose_device(config.device)
     with processes(device):
-        records = open_records(config)
         task_class = task_in(config.method)
+        labels = "labels" in task_class.needs or config.positive_findings
+        if config.findings and not labels:
+            log.warning("%s uses no labels: --findings is not read", config.method)
+        records = open_records(config, labels=labels)
         records, store = open_store(config, _trainable(records, config, task_class))
         if config.out.joinpath("done.json").exists():
             Run.open(config.out, config, {}).close()
@@ -72,20 +84,17 @@ def pretrain(config: Settings) -> Path:
             spec = input_spec(config)
             encoder = open_encoder(config.init, arch=config.arch, input_spec=spec, seed=config.seed)
             torch.manual_seed(config.seed)
-            own = settings_in(find.path("hilum.methods", config.method)).model_fields
-            arguments = {name: getattr(config, name) for name in own}
-            if "labels" in task_class.needs:
-                arguments["findings"] = records.findings
-            task = task_class(encoder, **arguments)
+            task = _task(task_class, encoder, config, records)
             view = PRESETS[config.views].change(**config.view)
-            recipe = ViewRecipe((view,) * task.num_views).at(encoder.input)
             loader = Loader(
                 store,
                 records,
-                recipe,
+                task.recipe(view, view.change(**config.other_view)),
                 batch_size=config.batch_size,
                 seed=config.seed,
                 workers=config.workers,
+                columns=task.columns,
+                partners=_partners(config, records),
                 rank=rank(),
                 world=world(),
             )
@@ -125,12 +134,70 @@ def _trainable(records: Records, config: Settings, task_class: type[Task]) -> Re
         raise RecordsError(
             f"{config.records}: no radiograph is left to train on: all are in val, test or held out"
         )
+    if "text" in task_class.needs:
+        told = kept.table["text"].str.strip() != "" if "text" in kept.table else None
+        if told is None or not told.any():
+            raise RecordsError(
+                f"{config.records}: {config.method} needs the radiologists' texts; there is no column text"
+                + ("" if told is None else " with anything in it")
+                + ". If it is there under another name, say --columns text=NAME"
+            )
+        log.info("%d of %d radiographs have a text and are used", told.sum(), len(kept))
+        kept = kept.take(told.to_numpy())
     if "labels" in task_class.needs:
         if not kept.findings:
             raise RecordsError(
-                "this method needs labels; the table has no column of findings (1, 0 or empty)"
+                f"{config.records}: {config.method} needs labels; there is no column of findings (1, 0 or "
+                "empty). Name them with --findings, or choose a method that learns without"
             )
         known = kept.table[list(kept.findings)].notna().any(axis=1)
-        log.info("%d of %d radiographs have a label and are used", known.sum(), len(kept))
-        kept = kept.take(known.to_numpy())
+        log.info(
+            "%d of %d radiographs have a label%s",
+            known.sum(),
+            len(kept),
+            "" if task_class.unlabelled else " and are used",
+        )
+        kept = kept if task_class.unlabelled else kept.take(known.to_numpy())
     return kept
+
+
+def _task(task_class: type[Task], encoder: Encoder, config: Settings, records: Records) -> Task:
+    own = settings_in(find.path("hilum.methods", config.method)).model_fields
+    arguments = {name: getattr(config, name) for name in own}
+    if "findings" in task_class.needs:
+        arguments["findings"] = records.findings
+    if "patches" in task_class.needs and not encoder.has_patches:
+        raise ConfigError(
+            f"{config.method} needs an encoder of patches, a ViT; --arch is {encoder.arch}. "
+            "Try --arch vit_small_patch16_224"
+        )
+    task = task_class(encoder, **arguments)
+    missing = [name for name in task.columns if name not in records.table]
+    if missing:
+        raise RecordsError(
+            f"{config.records}: {config.method}, as it is set, reads the column {', '.join(missing)}, which "
+            f"the table lacks; if it is there under another name, say --columns {missing[0]}=NAME"
+        )
+    return task
+
+
+def _partners(config: Settings, records: Records) -> Partners | None:
+    if config.positives == "view":
+        return None
+    partners = Partners(
+        records,
+        study=config.positive_study,
+        laterality=config.positive_laterality,
+        same_findings=config.positive_findings,
+    )
+    log.info(
+        "%d of %d radiographs make a pair with another film of their patient, %d with themselves",
+        len(records) - partners.missing,
+        len(records),
+        partners.missing,
+    )
+    if partners.missing == len(records):
+        raise RecordsError(
+            f"{config.records}: no radiograph has another film of its patient that fits; use --positives view"
+        )
+    return partners

@@ -1,27 +1,30 @@
 """Batches of views: the step's number is the loader's whole state."""
 
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Self
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hilum.data.partners import Partners
 from hilum.data.views import ViewRecipe, draw_batch
 from hilum.errors import ConfigError, HilumError, RecordsError
 from hilum.images.shrink import forkable
 from hilum.images.spec import InputSpec
 from hilum.images.store import Store
-from hilum.images.warp import hashed
+from hilum.images.warp import hashed, uniforms
 from hilum.records.table import Records
 
 _ORDER = 2**31  # in the place of a view's number: the order of an epoch shares no bits with any view
+_TASKS = 2**30  # the first such place of a task's own random numbers
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,29 @@ class Batch:
     """Views of some radiographs, with what is known of each."""
 
     views: tuple[Tensor, ...]
-    """Each (B, 1, S, S): uint8 as loaded, normalised float32 after `to`."""
+    """Each (B, 1, S, S), S of its own: uint8 as loaded, normalised float32 after `to`."""
     labels: Float[Tensor, "B F"]
     """1, 0 or NaN (unknown) per finding."""
     rows: Int64[Tensor, " B"]
-    """Row of each radiograph in the Records."""
+    """Row of each radiograph in the Records; stays on the CPU."""
+    epochs: Int64[Tensor, " B"]
+    """How often each was seen before; stays on the CPU."""
+    codes: Mapping[str, Int64[Tensor, " B"]] = field(default_factory=dict)
+    """Per column that the task asked for, a number for each different cell; -1 for an empty one."""
+    texts: tuple[str, ...] = ()
+    """The radiologists' texts, where the records have them."""
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def uniforms(self, count: int, *, slot: int = 0) -> Float[Tensor, "B {count}"]:
+        """Random numbers in [0, 1) for the task: functions of (seed, epoch, row, slot, place) alone.
+
+        So they are the same however a batch is split among processes, and after a restart.
+        """
+        drawn = uniforms(self.seed, self.epochs.numpy(), self.rows.numpy(), view=_TASKS + slot, count=count)
+        return torch.from_numpy(drawn).float().to(self.labels.device, non_blocking=True)
 
     def to(self, device: torch.device | str, spec: InputSpec) -> Self:
         """The batch on a device, its views as an encoder wants them: `(level / 255 - mean) / std`."""
@@ -48,7 +66,7 @@ class Batch:
                 for view in self.views
             ),
             labels=self.labels.to(device, non_blocking=True),
-            rows=self.rows.to(device, non_blocking=True),
+            codes={name: code.to(device, non_blocking=True) for name, code in self.codes.items()},
         )
 
     def part(self, index: int, of: int) -> Self:
@@ -61,6 +79,9 @@ class Batch:
             views=tuple(view[part] for view in self.views),
             labels=self.labels[part],
             rows=self.rows[part],
+            epochs=self.epochs[part],
+            codes={name: code[part] for name, code in self.codes.items()},
+            texts=self.texts[part],
         )
 
 
@@ -78,6 +99,8 @@ class Loader:
         batch_size: radiographs per step, over all ranks.
         seed: of order and augmentation.
         workers: processes that prepare batches; 0 prepares them in this process.
+        columns: columns of the records whose cells become `Batch.codes`.
+        partners: which other film every second view shows; None: the same film.
         rank: which of `world` equal, contiguous slices of each batch to yield.
         world: number of processes that train together.
 
@@ -95,6 +118,8 @@ class Loader:
         batch_size: int,
         seed: int,
         workers: int = 0,
+        columns: Sequence[str] = (),
+        partners: Partners | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -103,9 +128,8 @@ class Loader:
         self.num_images = len(records)
         self.workers = workers
         share = batch_size // world
-        self._steps = _Steps(
-            _Source(store, records, recipe, seed), batch_size, slice(rank * share, (rank + 1) * share)
-        )
+        source = _Source(store, records, recipe, seed, columns=columns, partners=partners)
+        self._steps = _Steps(source, batch_size, slice(rank * share, (rank + 1) * share))
 
     def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """The batches of steps `first_step` to `last_step`, the last excluded."""
@@ -120,34 +144,55 @@ def in_order(
     return _batches(_Parts(source, batch_size), range(-(-len(records) // batch_size)), workers)
 
 
-_Arrays = tuple[Tensor, Tensor, Tensor]
-
-
 class _Source:
-    """Views and labels of given rows of the records."""
+    """Views of given rows of the records, and what is known of them."""
 
-    def __init__(self, store: Store, records: Records, recipe: ViewRecipe, seed: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        records: Records,
+        recipe: ViewRecipe,
+        seed: int,
+        *,
+        columns: Sequence[str] = (),
+        partners: Partners | None = None,
+    ) -> None:
         if not len(records):
             raise RecordsError("there are no radiographs to load; see the column split of the records")
         self.store = store
         self.films = store.rows(records.table["image"].tolist())
         self.labels = np.array(records.labels, np.float32)
+        self.texts = records.table["text"].to_numpy(object) if "text" in records.table else None
+        self.codes = {name: codes_of(records.table[name]) for name in columns}
+        self.partners = partners
         self.recipe = recipe
         self.seed = seed
 
     def __len__(self) -> int:
         return len(self.films)
 
-    def read(self, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> _Arrays:
-        films = [self.store[film] for film in self.films[rows].tolist()]
-        views = torch.empty(
-            (len(self.recipe.views), len(rows), self.recipe.side, self.recipe.side), dtype=torch.uint8
+    def read(self, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> Batch:
+        films = self._films(rows)
+        paired = None if self.partners is None else self.partners.of(rows, epochs, seed=self.seed)
+        others = None if paired is None else self._films(paired)
+        views = [torch.empty((len(rows), side, side), dtype=torch.uint8) for side in self.recipe.sides]
+        slots = [view.numpy() for view in views]
+        draw_batch(self.recipe, films, rows=rows, epochs=epochs, seed=self.seed, partners=others, out=slots)
+        return Batch(
+            tuple(view.unsqueeze(1) for view in views),
+            torch.from_numpy(self.labels[rows]),
+            torch.from_numpy(rows),
+            torch.from_numpy(epochs),
+            {name: torch.from_numpy(code[rows]) for name, code in self.codes.items()},
+            () if self.texts is None else tuple(self.texts[rows].tolist()),
+            self.seed,
         )
-        draw_batch(self.recipe, films, rows=rows, epochs=epochs, seed=self.seed, out=views.numpy())
-        return views.unsqueeze(2), torch.from_numpy(self.labels[rows]), torch.from_numpy(rows)
+
+    def _films(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        return [self.store[film] for film in self.films[rows].tolist()]
 
 
-class _Steps(Dataset[_Arrays]):
+class _Steps(Dataset[Batch]):
     """The stream's batches by the number of their step."""
 
     def __init__(self, source: _Source, batch_size: int, share: slice) -> None:
@@ -155,7 +200,7 @@ class _Steps(Dataset[_Arrays]):
         self.batch_size = batch_size
         self.share = share
 
-    def __getitem__(self, step: int) -> _Arrays:
+    def __getitem__(self, step: int) -> Batch:
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)[self.share]
         epochs, within = np.divmod(places, len(self.source))
         orders = {epoch: order(self.source.seed, epoch, len(self.source)) for epoch in set(epochs.tolist())}
@@ -165,14 +210,14 @@ class _Steps(Dataset[_Arrays]):
         return self.source.read(rows, epochs)
 
 
-class _Parts(Dataset[_Arrays]):
+class _Parts(Dataset[Batch]):
     """The records in their own order, by the number of the batch."""
 
     def __init__(self, source: _Source, batch_size: int) -> None:
         self.source = source
         self.batch_size = batch_size
 
-    def __getitem__(self, part: int) -> _Arrays:
+    def __getitem__(self, part: int) -> Batch:
         rows = np.arange(part * self.batch_size, min((part + 1) * self.batch_size, len(self.source)))
         return self.source.read(rows, np.zeros_like(rows))
 
@@ -185,7 +230,7 @@ def order(seed: int, epoch: int, num_images: int) -> NDArray[np.int64]:
 
 def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterator[Batch]:
     if workers == 0:
-        yield from (_batch(source[number]) for number in numbers)
+        yield from (source[number] for number in numbers)
         return
     # One number is one whole batch (batch_size=None): workers hand over ready batches, nothing is collated.
     # fork: a worker starts in milliseconds and shares the store's map and the labels.
@@ -203,7 +248,7 @@ def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterato
     with forkable():
         ready = iter(loader)
     try:
-        yield from map(_batch, ready)
+        yield from ready
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -213,9 +258,13 @@ def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterato
         ) from error
 
 
-def _batch(arrays: _Arrays) -> Batch:
-    views, labels, rows = arrays
-    return Batch(tuple(views), labels, rows)
+def codes_of(column: pd.Series) -> NDArray[np.int64]:
+    """A number for each different cell, in the order of their texts; -1 for an empty one.
+
+    >>> codes_of(pd.Series(["PA", "", "AP", "PA"])).tolist()
+    [1, -1, 0, 1]
+    """
+    return pd.factorize(column.where(column != "", None), sort=True)[0].astype(np.int64)
 
 
 def _leave_signals_to_main(_: int) -> None:

@@ -68,7 +68,8 @@ def contact_sheet(
         drawn = draw_batch(recipe, pixels, rows=rows, epochs=epoch, seed=seed)
         warps = matrices(recipe, sizes, rows=rows, epochs=epoch, seed=seed)
         for view, (batch, warp) in enumerate(zip(drawn, warps, strict=True)):
-            moved = [warp_boxes(found, one, recipe.side) for found, one in zip(boxes, warp, strict=True)]
+            side = recipe.sides[view]
+            moved = [warp_boxes(found, one, side) for found, one in zip(boxes, warp, strict=True)]
             columns.append([_cell(one, recipe.side, found) for one, found in zip(batch, moved, strict=True)])
             titles.append([f"epoch {epoch} view {view}"] * len(rows))
     _write(path, _sheet(columns, titles, recipe.side))

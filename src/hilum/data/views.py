@@ -22,6 +22,8 @@ class View:
 
     geometry: Geometry = field(default_factory=Geometry)
     tone: Tone = field(default_factory=Tone)
+    side: int = 0
+    """Height and width in pixels; 0: as the encoder wants it."""
 
     def change(self, **settings: float) -> Self:
         """The same view with some ranges of `Geometry` or `Tone` replaced, by their names.
@@ -45,7 +47,7 @@ class View:
 
 @dataclass(frozen=True)
 class ViewRecipe:
-    """The views of a radiograph that a task wants, all of one size."""
+    """The views of a radiograph that a task wants, all of one size but for those that say their own."""
 
     views: tuple[View, ...]
     side: int = 224
@@ -56,6 +58,11 @@ class ViewRecipe:
             raise ConfigError(f"views of side {self.side}; expected at least 1 pixel")
         if not self.views:
             raise ConfigError("a recipe without views; expected at least one")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Height and width of each view, pixels."""
+        return tuple(view.side or self.side for view in self.views)
 
     def at(self, spec: InputSpec) -> "ViewRecipe":
         """The same views in the size and fit that an encoder wants."""
@@ -97,9 +104,10 @@ def draw_batch(
     rows: ArrayLike,
     epochs: ArrayLike,
     seed: int,
-    out: UInt8[np.ndarray, "V B S S"] | None = None,
-) -> UInt8[np.ndarray, "V B S S"]:
-    """All views of a batch of films.
+    partners: Sequence[UInt8[np.ndarray, "_ _"]] | None = None,
+    out: Sequence[UInt8[np.ndarray, "B _ _"]] | None = None,
+) -> Sequence[UInt8[np.ndarray, "B _ _"]]:
+    """All views of a batch of films, an array for each view.
 
     A view depends on its film and on (seed, epoch, row, place in the recipe), not on the rest of the batch.
 
@@ -109,27 +117,26 @@ def draw_batch(
         rows: which radiograph each film is: the key of its randomness.
         epochs: how often each was seen before, one number or one per film.
         seed: of the whole run.
-        out: where to write; a new array is made without it.
+        partners: films that every second view is drawn from, in place of `films`.
+        out: where to write; new arrays are made without it.
     """
-    shape = len(recipe.views), len(films), recipe.side, recipe.side
     if out is None:
-        out = np.empty(shape, np.uint8)
-    assert out.shape == shape
-    sizes = np.array([film.shape for film in films], np.int64).reshape(-1, 2)
-    for index in range(len(recipe.views)):
+        out = [np.empty((len(films), side, side), np.uint8) for side in recipe.sides]
+    for index, (side, view) in enumerate(zip(recipe.sides, out, strict=True)):
+        shown = films if partners is None or index % 2 == 0 else partners
+        sizes = np.array([film.shape for film in shown], np.int64).reshape(-1, 2)
         warps, toning = _chance(recipe, index, sizes, rows, epochs, seed)
-        for place, film in enumerate(films):
-            slot = out[index, place]
-            warp.warp(film, warps[place], recipe.side, curve=toning.curve(place, film), out=slot)
-            toning.disturb(place, slot)
+        for place, film in enumerate(shown):
+            warp.warp(film, warps[place], side, curve=toning.curve(place, film), out=view[place])
+            toning.disturb(place, view[place])
     return out
 
 
 def draw(
     recipe: ViewRecipe, film: UInt8[np.ndarray, "H W"], *, row: int, epoch: int, seed: int
-) -> UInt8[np.ndarray, "V S S"]:
+) -> Sequence[UInt8[np.ndarray, "_ _"]]:
     """All views of one film, exactly as a batch that holds it has them."""
-    return draw_batch(recipe, [film], rows=[row], epochs=epoch, seed=seed)[:, 0]
+    return [view[0] for view in draw_batch(recipe, [film], rows=[row], epochs=epoch, seed=seed)]
 
 
 def _chance(
@@ -138,5 +145,6 @@ def _chance(
     view = recipe.views[index]
     count = warp.NUM_UNIFORMS + tone.NUM_UNIFORMS
     u = warp.uniforms(seed, epochs, rows, view=index, count=count)
-    placed = view.geometry.matrices(u[:, : warp.NUM_UNIFORMS], sizes=sizes, side=recipe.side, fit=recipe.fit)
+    side = recipe.sides[index]
+    placed = view.geometry.matrices(u[:, : warp.NUM_UNIFORMS], sizes=sizes, side=side, fit=recipe.fit)
     return placed, view.tone.plan(u[:, warp.NUM_UNIFORMS :])

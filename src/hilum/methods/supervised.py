@@ -28,7 +28,7 @@ class Settings(Config):
 class Supervised(Task):
     """A classifier trained by binary cross entropy, or by softmax when findings are exclusive."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"labels", "findings"})
     model: Classifier
 
     def __init__(

@@ -58,6 +58,11 @@ class Encoder(nn.Module):
             info: list[dict[str, int]] = self.net.feature_info  # type: ignore[assignment]
             self.strides = tuple(stage["reduction"] for stage in info)
 
+    @property
+    def has_patches(self) -> bool:
+        """Whether it is a ViT: a sequence of patches that pass through equal blocks."""
+        return isinstance(self.net, timm.models.VisionTransformer)
+
     def feature_maps(self, images: Float[Tensor, "B 1 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """One map per stride, fine to coarse; the last is what `pool` takes."""
         if not hasattr(self.net, "forward_intermediates"):

@@ -14,6 +14,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "patient": ("patient", "patientid", "subjectid", "subject", "patientcode"),
     "split": ("split",),
+    "study": ("study", "studyid", "accession", "accessionnumber"),
     "view": ("view", "viewposition", "projection"),
     "sex": ("sex", "gender", "patientsex", "patientgender"),
     "age": ("age", "patientage"),

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +28,14 @@ def gather(
     columns: Mapping[str, str],
     root: Path,
     check_files: bool,
+    labels: bool,
     defects: Defects,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The table and its findings; where anything is added to the defects, the table is not to be used."""
     file = TextFile.open(path)
     refuse_repeated(file, defects)
     roles = plan(file.header, findings=findings, columns=columns, defects=defects, line=file.header_line)
+    roles = roles if labels else replace(roles, findings=(), candidates=())
     cells = _Cells(roles, str(root))
     with _without_collector():
         for chunk in file.chunks(defects):
@@ -41,11 +43,11 @@ def gather(
     if not cells.rows and not len(defects):
         defects.add("rows", "there are column names but no rows")
     lines = np.concatenate(cells.lines) if cells.lines else np.empty(0, np.int64)
-    labels = _findings(cells.labels, roles)
-    values = np.empty((len(labels), cells.rows), np.float32)
-    for place, one in enumerate(labels):
+    found = _findings(cells.labels, roles)
+    values = np.empty((len(found), cells.rows), np.float32)
+    for place, one in enumerate(found):
         values[place] = one.values(uncertain, defects, guessed=not findings)
-    names = tuple(one.finding for one in labels)
+    names = tuple(one.finding for one in found)
     checks = Checks(cells.parts, roles.parts, lines, defects)
     checks.cells()
     checks.leaks()

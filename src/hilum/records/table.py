@@ -44,6 +44,7 @@ class Records:
         columns: Mapping[str, str] | None = None,
         root: Path | None = None,
         check_files: bool = True,
+        labels: bool = True,
     ) -> Self:
         """Reads a CSV, or a folder with one sub-folder per class.
 
@@ -55,6 +56,7 @@ class Records:
                 own.
             root: where relative image paths start; None: the folder of the file.
             check_files: whether every image file must be there.
+            labels: whether findings are read at all.
 
         Raises:
             MissingError: there is nothing at `path` or `root`.
@@ -66,6 +68,7 @@ class Records:
         defects = Defects(path)
         if path.is_dir():
             table, kept = read_folders(path, findings, defects)
+            table, kept = (table, kept) if labels else (table.drop(columns=list(kept)), ())
         else:
             check_seal(path)
             start = path.parent if root is None else Path(root).expanduser().absolute()
@@ -78,6 +81,7 @@ class Records:
                 columns=columns or {},
                 root=start,
                 check_files=check_files,
+                labels=labels,
                 defects=defects,
             )
         defects.check()

@@ -30,11 +30,18 @@ Validate = Callable[[nn.Module], Mapping[str, float]]
 
 
 def fit(
-    task: Task, loader: Loader, config: TrainConfig, run: Run, *, validate: Validate | None = None
+    task: Task,
+    loader: Loader,
+    config: TrainConfig,
+    run: Run,
+    *,
+    validate: Validate | None = None,
+    validate_every: int = 0,
 ) -> None:
     """Trains `task.model` in place, from the run's last checkpoint if it has one.
 
-    After each epoch, or twenty times where there are more, `validate(model)` gives numbers to log. With
+    After each epoch, or twenty times where there are more, or every `validate_every` steps if that is not 0,
+    and at the end, `validate(model)` gives numbers to log. With
     `config.monitor` the model ends as it was when that number was best: highest, or lowest if its name ends
     in loss.
 
@@ -55,7 +62,7 @@ def fit(
     now = state.restore()
     per_epoch = loader.num_images / config.batch_size
     total = config.steps or max(1, math.ceil(config.epochs * per_epoch))
-    between = max(per_epoch, total / MOST_VALIDATIONS)
+    between = validate_every or max(per_epoch, total / MOST_VALIDATIONS)
     batches = loader.batches(now.step, total)
     clock = Clock(config.save_minutes)
     task.train()

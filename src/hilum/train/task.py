@@ -1,12 +1,13 @@
 """A model with its loss."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from hilum.data.loader import Batch
+from hilum.data.views import View, ViewRecipe
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
@@ -19,9 +20,14 @@ class Task(nn.Module, abc.ABC):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What a radiograph's row must have: labels, boxes, text."""
+    """What it cannot do without: labels or text in a radiograph's row, findings (names, an argument),
+    patches (an encoder that is a ViT)."""
+    unlabelled: ClassVar[bool] = False
+    """Whether radiographs without any label are trained on too, where labels are needed."""
     num_views: ClassVar[int] = 1
     """How many augmented views of a radiograph a batch holds."""
+    columns: Sequence[str] = ()
+    """Columns of the records whose cells it reads, as `Batch.codes`."""
     model: Encoder | Classifier
     """What is kept; the rest is thrown away."""
 
@@ -29,6 +35,10 @@ class Task(nn.Module, abc.ABC):
     def input(self) -> InputSpec:
         """What the encoder wants to see."""
         return (self.model if isinstance(self.model, Encoder) else self.model.encoder).input
+
+    def recipe(self, view: View, other: View) -> ViewRecipe:
+        """The views of a radiograph in a batch: the two that the user set in turn, at the encoder's size."""
+        return ViewRecipe(tuple((view, other)[i % 2] for i in range(self.num_views))).at(self.input)
 
     @abc.abstractmethod
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:
