@@ -3,9 +3,9 @@
 Features are synthetic: rectified mixtures of factors with a power-law spectrum plus noise, standardised.
 Findings are 2 to 40 % prevalent. scikit-learn (LogisticRegression, lbfgs, max_iter 1000, otherwise its
 defaults) is timed on 3 findings x 4 penalties spread evenly over the grid, in float32 and in float64, and
-scaled to all 280 heads; the AUROC of those heads on 5,000 held-out rows is compared, for two of them also
-with scikit-learn at a tolerance of 1e-6. Both may use every core; CPU seconds are of the process. The three
-take turns.
+scaled to all 280 heads. The AUROC of those heads on 5,000 held-out rows is compared with both and, since the
+default tolerance stops before the optimum, with scikit-learn at a tolerance of 1e-6 in float64. Both may use every core; CPU seconds are of the
+process. The three take turns.
 
     python benchmarks/logistic.py
 """
@@ -27,8 +27,6 @@ PREVALENCES = np.geomspace(0.02, 0.4, 14)
 PENALTIES = np.logspace(-5, 1, 20)
 SAMPLED_FINDINGS = (0, 6, 13)
 SAMPLED_PENALTIES = (2, 7, 12, 17)
-CHECKED = ((0, 12), (6, 7))
-"""(finding, penalty) also solved by scikit-learn at a tolerance of 1e-6: that takes longest."""
 
 T = TypeVar("T")
 
@@ -52,9 +50,8 @@ def main() -> None:
             _, seconds = timed(lambda m=model, a=features, b=y[:, finding]: m.fit(a, b))
             times.append(seconds)
             gaps.append(abs(mine - auroc(test_y[:, finding], test_x @ model.coef_[0])))
-        if (finding, penalty) in CHECKED:
-            model = LogisticRegression(C=PENALTIES[penalty], max_iter=10_000, tol=1e-6).fit(x, y[:, finding])
-            converged_gaps.append(abs(mine - auroc(test_y[:, finding], test_x @ model.coef_[0])))
+        exact = LogisticRegression(C=PENALTIES[penalty], max_iter=10_000, tol=1e-6).fit(wide, y[:, finding])
+        converged_gaps.append(abs(mine - auroc(test_y[:, finding], test_x @ exact.coef_[0])))
     assert fit is not None
     report(fit, ours, single, double, gaps, converged_gaps)
 
@@ -105,9 +102,9 @@ def report(
             f"  scikit-learn {name}: {cpu:.0f} CPU s, {wall:.0f} s of wall clock, scaled from {len(times)} "
             f"heads: ratio {cpu / mine[0]:.1f} (CPU), {wall / mine[1]:.1f} (wall); aim: 20 or more"
         )
-    lines.append(f"  largest difference of test AUROC: {max(gaps):.5f}; aim: 0.002 or less")
     lines.append(
-        f"  against scikit-learn at tol=1e-6 ({len(converged_gaps)} heads): {max(converged_gaps):.5f}"
+        f"  largest difference of test AUROC: {max(converged_gaps):.5f} from scikit-learn at tol=1e-6, "
+        f"{max(gaps):.5f} from its default, which stops early ({len(converged_gaps)} heads); aim: 0.002 or less"
     )
     sys.stdout.write("\n".join(lines) + "\n")
 
