@@ -27,12 +27,22 @@ SMALL = {"queue_size": 40, "projector_sizes": [64, 64], "projection_dim": 32}
 def task_of(method: str, seed: int = 0) -> Task:
     task_class = task_in(method)
     settings = settings_in(find.path("hilum.methods", method))
+    small = SMALL | ({"text_model": toys.bert(), "text_freeze": 1} if "text" in task_class.needs else {})
     arguments = settings.build(
-        {k: v for k, v in SMALL.items() if k in settings.model_fields}, method
+        {k: v for k, v in small.items() if k in settings.model_fields}, method
     ).model_dump()
     if "findings" in task_class.needs:
         arguments["findings"] = toys.FINDINGS
     return task_class(toys.encoder(seed, patches="patches" in task_class.needs), **arguments)
+
+
+@torch.no_grad()
+def awaken(task: Task) -> Task:
+    """Behind a head or a branch that starts at zero no gradient passes."""
+    for weight in task.parameters():
+        if not weight.any():
+            weight += 0.5
+    return task
 
 
 def batch_for(task: Task, step: int = 0, *, double: bool = False) -> Batch:
@@ -62,18 +72,14 @@ def test_the_loss_is_a_finite_scalar(method, bfloat16):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_trainable_weight_of_the_model_gets_a_gradient(method):
+def test_every_trainable_weight_gets_a_gradient(method):
     task = task_of(method)
-    with torch.no_grad():
-        for weight in task.model.parameters():
-            if not weight.any():  # behind a head or a branch that starts at zero no gradient passes
-                weight += 0.5
+    awaken(task)
+    task.before_step(0.5)
     task(batch_for(task))["loss"].backward()
-    without = [
-        n
-        for n, w in task.model.named_parameters()
-        if w.requires_grad and (w.grad is None or not w.grad.any())
-    ]
+    trained = {n: w.grad for n, w in task.named_parameters() if w.requires_grad}
+    assert trained
+    without = [name for name, gradient in trained.items() if gradient is None or not gradient.any()]
     assert without == []
 
 
@@ -84,10 +90,10 @@ def test_twenty_steps_lower_the_loss(method, tmp_path):
     config = TrainConfig(steps=20, batch_size=16, lr=3e-3, warmup=0, log_every=1, precision="float32")
     with Run.open(tmp_path / "run", config, {}) as run:
         fit(task, loader, config, run)
-        losses = [row["loss"] for row in run.metrics()]
-    if method == "moco":
-        # The loss starts low, where the queue is random and easy, and first rises as it fills with keys.
-        losses = losses[4:]
+        # MoCo's loss rises while its queue, random and easy at first, fills with keys. DINO's has its
+        # teacher's entropy in it, which rises as the centre is learnt; the student lowers the rest.
+        rows = [row for row in run.metrics() if not row.get("queue_random")]
+        losses = [row.get("kl", row["loss"]) for row in rows]
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
@@ -117,11 +123,11 @@ def test_a_resumed_run_is_equal_to_the_bit(method, tmp_path):
 TWO_PROCESSES = """
 import sys, torch
 from hilum.train.parallel import mean_over_processes, processes, rank, synchronised, world
-from tests.test_contracts import METHODS, batch_for, task_of
+from tests.test_contracts import METHODS, awaken, batch_for, task_of
 torch.set_num_threads(1)
 with processes(torch.device("cpu")):
     for method in METHODS:
-        task = task_of(method).double()
+        task = awaken(task_of(method).double())
         batch = batch_for(task, double=True).part(rank(), world())
         forward = synchronised(task)
         loss = forward(batch)["loss"]
@@ -151,7 +157,7 @@ def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
     ]
     assert [process.wait(200) for process in ranks] == [0, 0]
     for method in METHODS:
-        task = task_of(method).double()
+        task = awaken(task_of(method).double())
         batch = batch_for(task, double=True)
         loss = task(batch)["loss"]
         loss.backward()
@@ -160,7 +166,10 @@ def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
         assert both
         for name, gradient in both.items():
             alone = dict(task.named_parameters())[name].grad
-            assert torch.allclose(gradient, alone, rtol=1e-5, atol=1e-6 * float(alone.abs().max())), (
+            # Noise around 0 is all the gradient there is of an attention's bias of keys: softmax ignores it.
+            noise = 1e-9 * max(float(w.grad.abs().max()) for w in task.parameters() if w.grad is not None)
+            close = 1e-6 * float(alone.abs().max()) + noise
+            assert torch.allclose(gradient, alone, rtol=1e-5, atol=close), (
                 method,
                 name,
             )

@@ -51,7 +51,7 @@ def test_every_example_of_a_command_is_a_valid_command_line(name):
 
 def test_every_command_is_a_function_of_the_same_name():
     for name in commands.names():
-        assert getattr(hilum, name.replace(" ", "_")).__doc__ == settings_of(name).__doc__
+        assert getattr(hilum, name.replace(" ", "_").replace("-", "_")).__doc__ == settings_of(name).__doc__
 
 
 @pytest.mark.parametrize("name", commands.names())

@@ -2,10 +2,11 @@
 
 import math
 
+import pytest
 import torch
 
-from hilum.losses import info_nce, masked_bce, masked_cross_entropy
-from hilum.methods.barlow_twins import barlow_terms
+from hilum.errors import ConfigError
+from hilum.losses import full_precision, info_nce, masked_bce, masked_cross_entropy, refuse_one
 from hilum.methods.moco import moco_loss
 from hilum.methods.simclr import nt_xent
 
@@ -17,17 +18,6 @@ def unit(rows: int, columns: int, seed: int) -> torch.Tensor:
 
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:
     return sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
-
-
-def test_nt_xent_is_equation_1_of_simclr():
-    za, zb, temperature = unit(5, 7, 0), unit(5, 7, 1), 0.3
-    z = [*za, *zb]
-    total = 0.0
-    for i in range(10):
-        j = (i + 5) % 10
-        others = sum(math.exp(dot(z[i], z[k]) / temperature) for k in range(10) if k != i)
-        total += -math.log(math.exp(dot(z[i], z[j]) / temperature) / others)
-    assert math.isclose(float(nt_xent(za, zb, temperature=temperature)), total / 10, rel_tol=1e-5)
 
 
 def test_moco_loss_is_equation_1_of_moco():
@@ -49,28 +39,6 @@ def test_moco_loss_of_perfect_pairs_and_random_negatives_has_the_known_floor():
         math.log(1 + 65536 * math.exp(-5)),
         rel_tol=1e-4,
     )
-
-
-def test_barlow_terms_are_the_sums_of_equation_1():
-    random = torch.Generator().manual_seed(0)
-    za, zb = torch.randn(6, 4, generator=random), torch.randn(6, 4, generator=random)
-
-    def standard(z: torch.Tensor) -> list[list[float]]:
-        columns = []
-        for d in range(4):
-            column = z[:, d].tolist()
-            mean = sum(column) / 6
-            variance = sum((x - mean) ** 2 for x in column) / 6
-            columns.append([(x - mean) / math.sqrt(variance + 1e-5) for x in column])
-        return columns
-
-    a, b = standard(za), standard(zb)
-    c = [[sum(x * y for x, y in zip(a[i], b[j], strict=True)) / 6 for j in range(4)] for i in range(4)]
-    invariance = sum((c[i][i] - 1) ** 2 for i in range(4))
-    redundancy = sum(c[i][j] ** 2 for i in range(4) for j in range(4) if i != j)
-    found = barlow_terms(za, zb)
-    assert math.isclose(float(found[0]), invariance, rel_tol=1e-5)
-    assert math.isclose(float(found[1]), redundancy, rel_tol=1e-5)
 
 
 def test_masked_bce_is_the_mean_over_known_labels_only():
@@ -113,3 +81,78 @@ def test_info_nce_leaves_a_query_itself_out():
             math.exp(dot(z[i], z[j])) / sum(math.exp(dot(z[i], z[k])) for k in range(3) if k != i)
         )
     assert math.isclose(float(loss), total / 3, rel_tol=1e-5)
+
+
+NAN = float("nan")
+LOGITS = torch.tensor([[0.3, -1.2, 0.1], [2.0, 0.5, 0.0], [-0.7, 0.2, 1.1]], dtype=torch.float64)
+LABELS = torch.tensor([[1.0, NAN, 0.0], [0.0, 1.0, NAN], [1.0, 1.0, 0.0]], dtype=torch.float64)
+EXCLUSIVE = torch.tensor([[0.0, 1.0, 0.0], [NAN, NAN, NAN], [1.0, 0.0, 0.0]], dtype=torch.float64)
+WEIGHT = torch.tensor([2.0, 0.5, 3.0], dtype=torch.float64)
+
+
+def test_a_positive_counts_as_often_as_its_weight_says():
+    total, known = 0.0, 0
+    for row, labels in zip(LOGITS.tolist(), LABELS.tolist(), strict=True):
+        for logit, label, weight in zip(row, labels, WEIGHT.tolist(), strict=True):
+            if not math.isnan(label):
+                probability = 1 / (1 + math.exp(-logit))
+                total -= weight * math.log(probability) if label else math.log(1 - probability)
+                known += 1
+    assert float(masked_bce(LOGITS, LABELS, positive_weight=WEIGHT)) == pytest.approx(total / known)
+
+
+def test_a_row_counts_as_often_as_the_weight_of_its_finding_says():
+    total = 0.0
+    for row, finding in ((0, 1), (2, 0)):
+        logits = LOGITS[row].tolist()
+        share = math.exp(logits[finding]) / sum(math.exp(logit) for logit in logits)
+        total -= float(WEIGHT[finding]) * math.log(share)
+    assert float(masked_cross_entropy(LOGITS, EXCLUSIVE, weight=WEIGHT)) == pytest.approx(total / 2)
+
+
+def test_weights_of_one_change_nothing():
+    one = torch.ones(3)
+    assert masked_bce(LOGITS, LABELS, positive_weight=one) == masked_bce(LOGITS, LABELS)
+    assert masked_cross_entropy(LOGITS, EXCLUSIVE, weight=one) == masked_cross_entropy(LOGITS, EXCLUSIVE)
+
+
+def test_an_untrained_head_has_the_entropy_of_a_coin_or_of_a_die():
+    assert float(masked_bce(torch.zeros(3, 3), LABELS)) == pytest.approx(math.log(2))
+    assert float(masked_cross_entropy(torch.zeros(3, 3), EXCLUSIVE)) == pytest.approx(math.log(3))
+
+
+def test_gradients_are_those_of_finite_differences():
+    logits = LOGITS.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: masked_bce(x, LABELS, positive_weight=WEIGHT), logits)
+    assert torch.autograd.gradcheck(lambda x: masked_cross_entropy(x, EXCLUSIVE, weight=WEIGHT), logits)
+    z, key = unit(3, 4, 0).double().requires_grad_(), unit(5, 4, 1).double().requires_grad_()
+    positive, itself = torch.tensor([1, 2, 4]), torch.tensor([0, 1, 2])
+    assert torch.autograd.gradcheck(
+        lambda q, k: info_nce(q, k, positive, temperature=0.5, itself=itself), (z, key)
+    )
+
+
+def test_labels_of_nan_get_no_gradient():
+    logits = LOGITS.clone().requires_grad_()
+    masked_bce(logits, LABELS).backward()
+    assert torch.equal(logits.grad == 0, LABELS.isnan())
+
+
+@pytest.mark.parametrize(
+    ("given", "computed"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_full_precision_widens_and_never_narrows(given, computed):
+    same = full_precision(lambda x, *, weight: x * weight)
+    assert same(torch.ones(1, dtype=given), weight=torch.ones(1, dtype=given)).dtype == computed
+
+
+def test_one_radiograph_is_refused_with_a_way_out():
+    refuse_one(2)
+    with pytest.raises(ConfigError, match=r"holds 1 radiograph.*--batch-size.*--accumulate"):
+        refuse_one(1)

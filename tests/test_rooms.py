@@ -23,6 +23,7 @@ ORDER = [
     ["train"],
     ["methods"],
     ["inference"],
+    ["explain"],
     ["report"],
     ["commands"],
     ["cli"],

@@ -1,5 +1,9 @@
 """Toy radiographs for tests: small, seeded, and learnable."""
 
+import atexit
+import functools
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -22,6 +26,57 @@ def encoder(seed: int = 0, *, patches: bool = False) -> Encoder:
     """The smallest ResNet that timm has, or the smallest ViT: 16 patches."""
     torch.manual_seed(seed)
     return Encoder("test_vit", PATCHES) if patches else Encoder("test_resnet", SPEC)
+
+
+SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+
+
+@functools.cache
+def bert() -> str:
+    """A folder with a random BERT of two layers that knows phantoms' words, the same in every process."""
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    from hilum.images.phantom import draw_phantom
+
+    said = " ".join(draw_phantom(0, i, size=32).text for i in range(40)).lower()
+    words = {word.strip(".,:") for word in said.split()} | {"edema", "seen", "nodule", "no"}
+    # Written down, not trained: training breaks ties at random, and two processes must agree. Words of eight
+    # letters and more are cut in two pieces.
+    letters = sorted(set("abcdefghijklmnopqrstuvwxyz0123456789.,:;"))
+    pieces = sorted({word[:6] if len(word) > 7 else word for word in words} - set(letters))
+    pieces += sorted({"##" + word[6:] for word in words if len(word) > 7})
+    vocabulary = list(dict.fromkeys([*SPECIAL.values(), *letters, *("##" + c for c in letters), *pieces]))
+    tokenizer = Tokenizer(
+        models.WordPiece({p: i for i, p in enumerate(vocabulary)}, unk_token=SPECIAL["unk"])
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    ends = [(SPECIAL[name], vocabulary.index(SPECIAL[name])) for name in ("cls", "sep")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair=None, special_tokens=ends
+    )
+    folder = tempfile.mkdtemp(prefix="hilum-bert-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    named = {f"{name}_token": token for name, token in SPECIAL.items()}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        weights = BertModel(config).state_dict()
+    # Not `save_pretrained`: among several processes it writes in the first alone.
+    save_file(weights, f"{folder}/model.safetensors", {"format": "pt"})
+    config.to_json_file(f"{folder}/config.json")
+    return folder
 
 
 class ToyLoader:
@@ -70,6 +125,7 @@ class ToyLoader:
             torch.from_numpy(self.labels[rows]),
             torch.from_numpy(rows),
             torch.from_numpy(epochs),
+            {name: torch.from_numpy(rows // 4) for name in self.columns},
             {name: torch.from_numpy(rows // 4) for name in self.columns},
             texts,
         )

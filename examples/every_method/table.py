@@ -48,7 +48,7 @@ def table(out: Path, task: str, encoder: str) -> str:
         "",
         f"Test: {one['images']} films, {one['patients']} patients, {one['positives']} positive.",
         "",
-        "| | 1 % of the labels | 10 % | 100 % | 100 %: against random | s | MiB | RankMe | spread |",
+        "| | 1 % of the labels | 10 % | 100 % | 100 %: against random | CPU s | MiB | RankMe | spread |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     names = [run.name for run in runs]
@@ -58,7 +58,7 @@ def table(out: Path, task: str, encoder: str) -> str:
         numbers = " | ".join(shown(means[name, fraction]) for fraction in (0.01, 0.1, 1.0))
         facts = json.loads((out / "cells" / f"{FILMS[task]}-{encoder}-{name}.json").read_text())
         last = facts.get("last", {})
-        cost = [facts.get("seconds"), facts.get("peak_mib"), last.get("rankme"), last.get("feature_std")]
+        cost = [facts.get("cpu_seconds"), facts.get("peak_mib"), last.get("rankme"), last.get("feature_std")]
         words = [f"{x:.{d}f}" if x is not None else "–" for x, d in zip(cost, (0, 0, 1, 2), strict=True)]
         lines.append(f"| {name} | {numbers} | {verdict(paired.get(name))} | {' | '.join(words)} |")
     return "\n".join([*lines, ""])

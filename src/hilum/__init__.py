@@ -38,17 +38,21 @@ _NOUNS = {
     "write_phantoms": "hilum.images.phantom",
 }
 _COMMANDS = {
-    name.replace(" ", "_"): name
+    name.replace(" ", "_").replace("-", "_"): name
     for name in (
         "compare",
         "demo",
         "evaluate",
+        "lr-range",
         "predict",
         "pretrain",
+        "profile",
         "records check",
         "records preview",
         "records split",
+        "retrieve",
         "transfer",
+        "zero-shot",
     )
 }
 
@@ -64,10 +68,14 @@ __all__ = [
     "demo",
     "evaluate",
     "load",
+    "lr_range",
     "predict",
     "pretrain",
+    "profile",
+    "retrieve",
     "transfer",
     "write_phantoms",
+    "zero_shot",
 ]
 
 

@@ -45,7 +45,7 @@ def _run(words: list[str]) -> int:
         sys.stdout.write(f"hilum {metadata.version('hilum')}\n")
         return 0
     name, rest = _command(words)
-    cls = commands.settings_of(name, rest[0] if rest and not rest[0].startswith("-") else "")
+    cls = commands.settings_of(name, _method(rest) if commands.constant(name, "TAKES") == "method" else "")
     if HELP & set(rest):
         sys.stdout.write(usage(name, cls))
         return 0
@@ -113,6 +113,19 @@ def _value(name: str, found: list[str], field: FieldInfo, on: bool, wrong: list[
     return found[0]
 
 
+def _method(words: Sequence[str]) -> str:
+    """The method that the words name, or the `--config` file: its settings are part of the command's."""
+    named, written = "", ""
+    for word, following in zip(["--method", *words], [*words, ""], strict=True):
+        name, equals, value = word.partition("=")
+        value = value if equals else following
+        if name == "--method" and not named and not value.startswith("-"):
+            named = value
+        elif name == "--config" and value:
+            written = str(read_yaml(Path(value)).get("method", ""))
+    return named or written
+
+
 def overview() -> str:
     """What `hilum --help` prints."""
     known = commands.names()
@@ -132,14 +145,18 @@ def overview() -> str:
 def usage(name: str, cls: type[Config]) -> str:
     """What `hilum COMMAND --help` prints: an example, what it does, and every setting with its default."""
     lines = [f"  {commands.constant(name, 'EXAMPLE')}", "", textwrap.dedent(cls.__doc__ or "").strip(), ""]
-    for field_name, field in sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required()):
+    general = commands.settings_of(name).model_fields
+    order = sorted(cls.model_fields.items(), key=lambda item: (not item[1].is_required(), item[0] in general))
+    for field_name, field in order:
         lines.append(f"  {flag(field_name)} {_kind(field)}")
-        lines += textwrap.wrap(field.description or "", 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        said = " ".join((field.description or "").split())
+        lines += textwrap.wrap(said, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += ["  --config FILE", "      Settings from a YAML file; flags go before them."]
-    if name == "pretrain":
-        lines.append(
-            f"\nMethods: {', '.join(find.names(commands.METHODS))}; `hilum pretrain METHOD --help` adds more."
-        )
+    if commands.constant(name, "TAKES") == "method" and cls.model_fields.keys() == general.keys():
+        lines += ["", f"Methods; `hilum {name} METHOD --help` adds what one of them can be told:"]
+        for method, (what, paper) in commands.methods().items():
+            lines += [f"  {method}", f"      {what}"]
+            lines += [f"      {line}" for line in paper]
     return "\n".join(lines) + "\n"
 
 

@@ -118,13 +118,37 @@ class EncoderConfig(Config):
     """Subtracted from grey levels in [0, 1]."""
     std: float = 0.25
     """Divides them then."""
+    pool: Literal["mean", "token", "top_k"] = "mean"
+    """How the last map becomes an embedding: the mean over its places, a ViT's class token, or the top_k
+    places that a scorer prefers. What is not mean replaces that of a run too; a scorer it lacks is new."""
+    top_k: int = 10
+    """Places that pool top_k takes."""
+    combine: Literal["mean", "weighted", "concatenate"] = "weighted"
+    """How it joins them: their mean, their sum weighted by the softmax of their scores, or side by side."""
+    arch_options: dict[str, str] = {}
+    """Further arguments of the backbone's constructor, for example stem_norm=batch drop_path_rate=0.1."""
 
 
 class ViewsConfig(Config):
     """What training sees of a film."""
 
-    views: Literal["cxr", "plain"] = "cxr"
-    """Augmentation: cxr is mild and never flips, plain is none."""
+    views: Literal[
+        "cxr",
+        "plain",
+        "supcon",
+        "convirt",
+        "lovt",
+        "moco_cxr",
+        "barlow_covid",
+        "barlow_original",
+        "dino",
+        "moco_resnet",
+        "moco_vit",
+        "gloria",
+        "chexzero",
+    ] = "cxr"
+    """Augmentation: cxr is mild and never flips, plain is none; the others are those of published systems,
+    most of which flip left and right, barlow_covid up and down too."""
     view: dict[str, float] = {}
     """Changes to it, for example crop_min=0.3 flip=0.5 (a flip puts the heart on the wrong side)."""
 
@@ -156,38 +180,21 @@ class PairsConfig(Config):
         return self
 
 
-class TrainConfig(Config):
-    """What the loop does with any task."""
+class StepConfig(Config):
+    """What one step of training is."""
 
-    epochs: float = 10
-    """How often every radiograph is seen."""
-    steps: int = 0
-    """Optimiser steps, in place of epochs; 0: epochs count."""
     batch_size: int = 64
     """Radiographs per optimiser step, over all processes and accumulation steps."""
     accumulate: int = 1
     """Parts that a batch is computed in. Losses that compare radiographs compare within a part."""
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     """How weights follow gradients."""
-    lr: float = 1e-3
-    """Peak learning rate."""
     weight_decay: float = 1e-4
     """Decay of weights; biases and normalisation are left out of it."""
     momentum: float = 0.9
     """Momentum of sgd and lars."""
-    schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
-    """Learning rate after the warm-up. step: tenfold less at 60 % and 80 %. plateau: tenfold less when
-    `monitor` stalls."""
-    warmup: float = 0.05
-    """Share of the run in which the learning rate rises linearly from 0."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 is no limit."""
-    ema: float = 0.0
-    """Momentum of a moving average of the weights that is validated and kept instead; 0 is none."""
-    monitor: str = ""
-    """Validation metric by which the best epoch is kept; empty: the last epoch is kept."""
-    patience: int = 0
-    """Validations without improvement after which the run ends; 0: never. plateau waits half of it, or 1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the encoder. auto: bfloat16 where the device is fast at it, float32 otherwise."""
     compile: bool = False
@@ -200,6 +207,62 @@ class TrainConfig(Config):
     """cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."""
     seed: int = 0
     """Of initial weights, order and augmentation."""
+
+    @model_validator(mode="after")
+    def _check_step(self) -> Self:
+        for name in ("batch_size", "accumulate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts"
+            )
+        return self
+
+
+class TextConfig(Config):
+    """What a method that compares radiographs with their texts reads, and by what."""
+
+    text_model: str = "emilyalsentzer/Bio_ClinicalBERT"
+    """A BERT-like model: a folder, a run of an image-text method, or a name on the hub (needs a network)."""
+    text_freeze: int = 0
+    """How many of its first layers are not trained, nor the embeddings before them; -1: all."""
+    text_pool: Literal["mean", "class"] = "mean"
+    """What embeds a text: the mean over its tokens, or its class token."""
+    max_tokens: int = 128
+    """Longer texts lose their end; how many did is logged, as cut_texts."""
+    section: Literal["whole", "findings", "impression"] = "whole"
+    """Which section of a report is read; one that lacks it is read whole, and logged, as lacking_section."""
+    sentences: int = 0
+    """How many sentences are drawn at random, anew each epoch; 0: all."""
+
+    @model_validator(mode="after")
+    def _check_text(self) -> Self:
+        if self.sentences < 0:
+            raise ValueError(f"sentences is {self.sentences}; it is 1 or more, or 0 for all")
+        return self
+
+
+class TrainConfig(StepConfig):
+    """What the loop does with any task."""
+
+    epochs: float = 10
+    """How often every radiograph is seen."""
+    steps: int = 0
+    """Optimiser steps, in place of epochs; 0: epochs count."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
+    """Learning rate after the warm-up. step: tenfold less at 60 % and 80 %. plateau: tenfold less when
+    `monitor` stalls."""
+    warmup: float = 0.05
+    """Share of the run in which the learning rate rises linearly from 0."""
+    ema: float = 0.0
+    """Momentum of a moving average of the weights that is validated and kept instead; 0 is none."""
+    monitor: str = ""
+    """Validation metric by which the best epoch is kept; empty: the last epoch is kept."""
+    patience: int = 0
+    """Validations without improvement after which the run ends; 0: never. plateau waits half of it, or 1."""
     save_minutes: float = 10
     """A checkpoint is written this often, and when the run stops or ends."""
     log_every: int = 10
@@ -207,24 +270,25 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        positive = {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "accumulate": self.accumulate,
-            "lr": self.lr,
-        }
-        for name, value in positive.items():
-            if value <= 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts"
-            )
+        for name in ("epochs", "lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.schedule == "plateau" and not self.monitor:
             raise ValueError("schedule plateau needs monitor, the validation metric that it watches")
         if self.patience and not self.monitor:
             raise ValueError("patience needs monitor, the validation metric that it watches")
         return self
+
+
+class PretextConfig(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, PairsConfig, StepConfig):
+    """What a pretraining and a rehearsal of it are both told."""
+
+    method: str
+    """A file of hilum.methods by its name, or a dotted module of your own."""
+    init: str = "random"
+    """Where training starts: random, imagenet (needs a network), a weights file, or a run."""
+    hold_out: list[Path] = []
+    """Tables whose validation and test patients are kept out of this pretraining."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -291,8 +291,8 @@ def test_torchrun_trains_one_model_on_two_processes(films, tmp_path):
     assert main([*map(str, words[:5]), str(tmp_path / "alone"), *map(str, words[6:])]) == 0
     alone = [json.loads(line) for line in (tmp_path / "alone" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in both] == [row["step"] for row in alone]
-    assert both[0]["loss"] == pytest.approx(
-        alone[0]["loss"], rel=0.2
+    assert both[1]["loss"] == pytest.approx(
+        alone[1]["loss"], rel=0.2
     )  # its own anchors' loss, of equal weights
     assert both[-1]["rankme"] == pytest.approx(alone[-1]["rankme"], rel=0.05)
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 
 from hilum.data.loader import Loader
 from hilum.data.preview import contact_sheet
-from hilum.data.views import CXR
+from hilum.data.views import CXR, CXR_VIEW, ViewRecipe
 from hilum.errors import OutputError
 from hilum.images.spec import InputSpec
 from hilum.images.store import build_store
@@ -41,6 +42,22 @@ def test_the_sheet_shows_the_very_views_of_training(source, tmp_path):
             shown = sheet[top : top + 40, left : left + 40]
             grey = (shown == shown[..., :1]).all(-1)  # where no box is drawn
             assert grey.mean() > 0.8
+            assert np.array_equal(shown[..., 0][grey], batch.views[view][place, 0].numpy()[grey])
+
+
+def test_views_of_unequal_sides_stand_in_columns_of_their_own_width(source, tmp_path):
+    store, records = source
+    small = replace(CXR_VIEW.change(crop_min=0.1, crop_max=0.4), side=16)
+    recipe = ViewRecipe((CXR_VIEW, CXR_VIEW, small, small), side=40)
+    contact_sheet(store, records, recipe, tmp_path / "sheet.png", count=3, epochs=1)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (3 * (40 + 24) + 6, 3 * (40 + 6) + 2 * (16 + 6) + 6, 3)
+    (batch,) = Loader(store, records, recipe, batch_size=3, seed=0).batches(0, 1)
+    for place in range(3):
+        for view, left in ((2, 6 + 3 * 46), (3, 6 + 3 * 46 + 22)):
+            shown = sheet[6 + 64 * place : 22 + 64 * place, left : left + 16]
+            grey = (shown == shown[..., :1]).all(-1)  # where no box is drawn
+            assert grey.mean() > 0.7
             assert np.array_equal(shown[..., 0][grey], batch.views[view][place, 0].numpy()[grey])
 
 

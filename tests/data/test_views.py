@@ -1,11 +1,38 @@
+import typing
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from hilum.data.views import CXR, CXR_VIEW, PLAIN, PRESETS, View, ViewRecipe, draw, draw_batch, matrices
+from hilum.config import ViewsConfig
+from hilum.data.views import (
+    CXR,
+    CXR_VIEW,
+    PLAIN,
+    PRESETS,
+    View,
+    ViewRecipe,
+    draw,
+    draw_batch,
+    matrices,
+)
 from hilum.errors import ConfigError
 from hilum.images.spec import InputSpec
 from hilum.images.tone import Tone
-from hilum.images.warp import warp, warp_boxes
+from hilum.images.warp import Geometry, uniforms, warp, warp_boxes
+
+FLIPPING = {
+    "supcon",
+    "convirt",
+    "lovt",
+    "moco_cxr",
+    "barlow_covid",
+    "barlow_original",
+    "dino",
+    "moco_resnet",
+    "moco_vit",
+}
+"""Presets of systems whose own lists flip left and right."""
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +71,86 @@ def test_views_differ_between_views_rows_epochs_and_seeds(films):
     assert len(set(drawn)) == 16
 
 
-def test_the_presets_do_not_flip():
-    for view in PRESETS.values():
-        assert view.geometry.flip == 0
+def test_the_settings_name_every_preset():
+    assert set(typing.get_args(ViewsConfig.model_fields["views"].annotation)) == set(PRESETS)
+
+
+def test_the_default_never_flips_or_solarises():
+    view = PRESETS[ViewsConfig().views]
+    assert view is CXR_VIEW
+    assert (view.geometry.flip, view.geometry.flip_vertical, view.tone.solarize) == (0, 0, 0)
     sizes = np.full((500, 2), 64)
     warps = matrices(CXR, sizes, rows=np.arange(500), epochs=0, seed=0)
-    assert (np.linalg.det(warps[..., :2]) > 0).all()
+    assert (np.linalg.det(warps) > 0).all()
+    assert (warps[..., 0, 0] > 0).all()
     flipping = ViewRecipe((CXR_VIEW.change(flip=1.0),))
-    assert (
-        np.linalg.det(matrices(flipping, sizes, rows=np.arange(500), epochs=0, seed=0)[..., :2]) < 0
-    ).all()
+    assert (np.linalg.det(matrices(flipping, sizes, rows=np.arange(500), epochs=0, seed=0)) < 0).all()
+
+
+def test_only_presets_of_systems_that_flip_do():
+    assert {name for name, view in PRESETS.items() if view.geometry.flip} == FLIPPING
+    assert {name for name, view in PRESETS.items() if view.geometry.flip_vertical} == {"barlow_covid"}
+    assert not any(view.tone.solarize for view in PRESETS.values())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_draws_the_same_views_again(name, films):
+    recipe = ViewRecipe((PRESETS[name],) * 2, side=48)
+    first, again = (draw_batch(recipe, films, rows=np.arange(12), epochs=3, seed=1) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert np.shape(first) == (2, 12, 48, 48)
+    for place in (0, 7):
+        alone = draw(recipe, films[place], row=place, epoch=3, seed=1)
+        assert np.array_equal([view[place] for view in first], alone)
+    if name not in ("plain", "chexzero"):
+        assert not np.array_equal(first[0], first[1])
+
+
+def test_new_random_numbers_leave_those_of_older_settings_where_they_were(monkeypatch):
+    """An affine view and a curve read the first 17 numbers alone: what came later may be anything."""
+    view = View(
+        Geometry(crop_min=0.3, ratio=1.5, shift=1, rotate=9, shear=4, zoom=1.2, flip=0.5),
+        Tone(gamma=1.4, contrast=0.2, brightness=0.1, equalize=0.5, blur=0.5, noise=0.5),
+    )
+    recipe = ViewRecipe((view,), side=40)
+    film = np.random.default_rng(0).integers(0, 256, (60, 70), np.uint8)
+    before = draw(recipe, film, row=5, epoch=0, seed=0)
+
+    def shorter(*keys, view, count):
+        u = uniforms(*keys, view=view, count=count)
+        u[:, 17:] = 0.999
+        return u
+
+    monkeypatch.setattr("hilum.images.warp.uniforms", shorter)
+    assert np.array_equal(draw(recipe, film, row=5, epoch=0, seed=0), before)
+
+
+def areas(recipe: ViewRecipe, index: int) -> np.ndarray:
+    warps = matrices(recipe, np.full((800, 2), 100), rows=np.arange(800), epochs=0, seed=0)[index]
+    return np.abs(np.linalg.det(warps)) * recipe.sides[index] ** 2 / 100**2
+
+
+def test_views_of_their_own_size_show_the_share_that_they_ask_for(films):
+    large = View(Geometry(crop_min=0.4, ratio=4 / 3, shift=1), PRESETS["dino"].tone)
+    small = replace(large.change(crop_min=0.05, crop_max=0.3), side=24)
+    recipe = ViewRecipe((large, large.change(blur=0), small, small, small)).at(InputSpec(side=56))
+    assert recipe.sides == (56, 56, 24, 24, 24)
+    drawn = draw_batch(recipe, films, rows=range(12), epochs=0, seed=0)
+    assert [one.shape for one in drawn] == [(12, side, side) for side in recipe.sides]
+    assert len({one.tobytes() for one in drawn[2:]}) == 3
+    for index in range(5):
+        share = areas(recipe, index)
+        low, high = (0.4, 1.0) if index < 2 else (0.05, 0.3)
+        assert low - 1e-9 < share.min() < low + 0.02
+        assert high - 0.02 < share.max() < high + 1e-9
 
 
 def test_boxes_follow_the_views_that_are_drawn(films):
     """A bright rectangle on black, drawn as training sees it, lies where its box is carried to."""
     film = np.zeros((100, 140), np.uint8)
     film[30:60, 50:90] = 255
-    recipe = ViewRecipe((View(CXR_VIEW.geometry),) * 2, side=64)
+    tilted = CXR_VIEW.change(perspective=1, distortion=0.3).geometry
+    recipe = ViewRecipe((View(CXR_VIEW.geometry), View(tilted)), side=64)
     for row in range(20):
         views = draw(recipe, film, row=row, epoch=0, seed=0)
         warps = matrices(recipe, np.array([film.shape]), rows=[row], epochs=0, seed=0)

@@ -18,7 +18,9 @@ def supervised(seed=0):
 
 
 def settings(**changes):
-    return TrainConfig(**{"steps": 6, "batch_size": 16, "precision": "float32", "log_every": 1, **changes})
+    return TrainConfig(
+        **{"steps": 6, "batch_size": 16, "precision": "float32", "log_every": 1, "threads": 1, **changes}
+    )
 
 
 def train(path, config, validate=None, task=None):
@@ -161,3 +163,21 @@ def test_lars_is_algorithm_1_of_its_paper():
 def test_a_device_that_is_not_there_is_a_settings_error():
     with pytest.raises(ConfigError, match="--device is 'quantum'"):
         choose_device("quantum")
+
+
+def test_a_part_of_one_radiograph_is_refused_where_batch_norm_trains(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"16 parts is 1 radiograph at a time; the BatchNorm in model\.encoder"
+    ):
+        train(tmp_path / "run", settings(accumulate=16))
+    frozen = Supervised(toys.encoder(), findings=toys.FINDINGS, exclusive=False, freeze=True)
+    train(tmp_path / "frozen", settings(accumulate=16), task=frozen)
+
+
+def test_with_an_interval_validation_comes_before_the_first_step_and_at_the_end(tmp_path):
+    with Run.open(tmp_path / "run", settings(), {}) as run:
+        loader = toys.ToyLoader(num_views=1)
+        fit(supervised(), loader, settings(), run, validate=lambda model: {"x": 1.0}, validate_every=4)
+        assert [row["step"] for row in run.metrics() if "x" in row] == [0, 4, 6]
+        fit(supervised(), loader, settings(), run, validate=lambda model: {"x": 1.0}, validate_every=4)
+        assert [row["step"] for row in run.metrics() if "x" in row] == [0, 4, 6]

@@ -17,24 +17,32 @@ METHODS = "hilum.methods"
 def names() -> list[str]:
     """Every command, as it is typed.
 
-    >>> "pretrain" in names() and "records check" in names()
+    >>> "pretrain" in names() and "records check" in names() and "lr-range" in names()
     True
     """
     found = []
     for name in find.names(__name__):
         group = find.path(__name__, name).name == "__init__.py"
         found += [f"{name} {inner}" for inner in find.names(f"{__name__}.{name}")] if group else [name]
-    return found
+    return [name.replace("_", "-") for name in found]
 
 
 def settings_of(name: str, method: str = "") -> type[Config]:
-    """The settings of a command; those of `pretrain` include a method's own."""
+    """The settings of a command; those of one that takes a method include the method's own."""
     cls = settings_in(find.path(*_place(name)))
-    return (
-        joined("Settings", cls, settings_in(find.path(METHODS, method)))
-        if method and name == "pretrain"
-        else cls
-    )
+    if method and constant(name, "TAKES") == "method":
+        return joined("Settings", cls, settings_in(find.path(METHODS, method)))
+    return cls
+
+
+def methods() -> dict[str, tuple[str, list[str]]]:
+    """Every pretraining method: what it is, and the lines that cite it, as its file says."""
+    found = {}
+    for method in find.names(METHODS):
+        text = ast.get_docstring(ast.parse(find.path(METHODS, method).read_text(encoding="utf-8"))) or ""
+        what, _, rest = text.partition("\n\n")
+        found[method] = (what, rest.partition("\n\n")[0].splitlines())
+    return found
 
 
 def constant(name: str, which: str) -> str:
@@ -64,11 +72,11 @@ def function(name: str) -> Callable[..., Any]:
         cls = settings_of(name, str(settings.get("method", "")))
         return call(name, cls.build(settings, name))
 
-    run.__name__ = run.__qualname__ = name.replace(" ", "_")
+    run.__name__ = run.__qualname__ = name.replace(" ", "_").replace("-", "_")
     run.__doc__ = settings_of(name).__doc__
     return run
 
 
 def _place(name: str) -> tuple[str, str]:
-    *group, last = name.split()
+    *group, last = name.replace("-", "_").split()
     return ".".join([__name__, *group]), last

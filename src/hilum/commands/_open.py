@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from hilum.config import EncoderConfig, RecordsConfig, StoreConfig
 from hilum.errors import RecordsError
 from hilum.images.spec import InputSpec
 from hilum.images.store import Store, build_store
-from hilum.models.encoder import PIXELS, Encoder
+from hilum.models.architectures import PIXELS
+from hilum.models.encoder import Encoder
+from hilum.models.pooling import Pooling
 from hilum.models.weights import load_encoder
 from hilum.records.table import Records
 from hilum.run import Run
@@ -56,14 +59,24 @@ def open_store(config: StoreConfig, records: Records) -> tuple[Records, Store]:
     return records, store
 
 
-def open_encoder(init: str, *, arch: str, input_spec: InputSpec, seed: int) -> Encoder:
+def open_encoder(init: str, config: EncoderConfig, *, seed: int) -> Encoder:
     """An encoder from random numbers, from timm's weights, from a file or a run, or the film's own pixels."""
+    spec = input_spec(config)
+    torch.manual_seed(seed)
     if init == "pixels":
-        return Encoder(f"{PIXELS}32", input_spec)
+        return Encoder(f"{PIXELS}32", spec)
+    pooling = Pooling(config.pool, config.top_k, config.combine)
     if init in ("random", "imagenet"):
-        torch.manual_seed(seed)
-        return Encoder(arch, input_spec, pretrained=init == "imagenet")
-    return load_encoder(Path(init), arch=arch, input_spec=input_spec)
+        return Encoder(
+            config.arch,
+            spec,
+            pretrained=init == "imagenet",
+            options=config.arch_options,
+            **asdict(pooling),
+        )
+    return load_encoder(
+        Path(init), arch=config.arch, input_spec=spec, options=config.arch_options, pooling=pooling
+    )
 
 
 def input_spec(config: EncoderConfig) -> InputSpec:

@@ -11,7 +11,6 @@ from torch import nn
 
 from hilum.commands._open import (
     environment,
-    input_spec,
     open_encoder,
     open_records,
     open_store,
@@ -231,8 +230,7 @@ def _score(
 
 
 def _encoder(config: Settings, seed: int) -> Encoder:
-    spec = input_spec(config)
-    return open_encoder(config.init, arch=config.arch, input_spec=spec, seed=seed)
+    return open_encoder(config.init, config, seed=seed)
 
 
 def _split(records: Records, config: Settings) -> Records:

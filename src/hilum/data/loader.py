@@ -41,6 +41,8 @@ class Batch:
     """How often each was seen before; stays on the CPU."""
     codes: Mapping[str, Int64[Tensor, " B"]] = field(default_factory=dict)
     """Per column that the task asked for, a number for each different cell; -1 for an empty one."""
+    partner_codes: Mapping[str, Int64[Tensor, " B"]] = field(default_factory=dict)
+    """The same of the film that every second view shows."""
     texts: tuple[str, ...] = ()
     """The radiologists' texts, where the records have them."""
     seed: int = 0
@@ -67,6 +69,9 @@ class Batch:
             ),
             labels=self.labels.to(device, non_blocking=True),
             codes={name: code.to(device, non_blocking=True) for name, code in self.codes.items()},
+            partner_codes={
+                name: code.to(device, non_blocking=True) for name, code in self.partner_codes.items()
+            },
         )
 
     def part(self, index: int, of: int) -> Self:
@@ -81,6 +86,7 @@ class Batch:
             rows=self.rows[part],
             epochs=self.epochs[part],
             codes={name: code[part] for name, code in self.codes.items()},
+            partner_codes={name: code[part] for name, code in self.partner_codes.items()},
             texts=self.texts[part],
         )
 
@@ -173,8 +179,8 @@ class _Source:
 
     def read(self, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> Batch:
         films = self._films(rows)
-        paired = None if self.partners is None else self.partners.of(rows, epochs, seed=self.seed)
-        others = None if paired is None else self._films(paired)
+        paired = rows if self.partners is None else self.partners.of(rows, epochs, seed=self.seed)
+        others = None if self.partners is None else self._films(paired)
         views = [torch.empty((len(rows), side, side), dtype=torch.uint8) for side in self.recipe.sides]
         slots = [view.numpy() for view in views]
         draw_batch(self.recipe, films, rows=rows, epochs=epochs, seed=self.seed, partners=others, out=slots)
@@ -184,6 +190,7 @@ class _Source:
             torch.from_numpy(rows),
             torch.from_numpy(epochs),
             {name: torch.from_numpy(code[rows]) for name, code in self.codes.items()},
+            {name: torch.from_numpy(code[paired]) for name, code in self.codes.items()},
             () if self.texts is None else tuple(self.texts[rows].tolist()),
             self.seed,
         )

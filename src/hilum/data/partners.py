@@ -88,21 +88,34 @@ class Partners:
         counts = np.where(self._known, -int(not len(self._different)), 0)  # no row is its own partner
         for size in range(len(self._different) + 1):
             for chosen in combinations(self._different, size):
-                keys = np.array([self._patients, self._known, *self._same, *chosen])
-                _, group, number = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
-                counts = counts + np.where(self._known, (-1) ** size * number[group.ravel()], 0)
+                group = _groups([self._patients, *self._same, *chosen])
+                number = np.bincount(group, weights=self._known).astype(np.int64)
+                counts = counts + np.where(self._known, (-1) ** size * number[group], 0)
         return counts
 
 
 def laterality_of(views: pd.Series) -> pd.Series:
     """Frontal or lateral, of the words that data sets use for projections; empty where it is neither.
 
-    >>> laterality_of(pd.Series(["AP", "LATERAL", "pa", "LL", ""])).tolist()
-    ['frontal', 'lateral', 'frontal', 'lateral', '']
+    A decubitus film (LLD, RLD) is frontal: the patient lies on a side, the beam goes from front to back.
+
+    >>> laterality_of(pd.Series(["AP", "LATERAL", "pa", "LL", "AP RLD", "LPO", ""])).tolist()
+    ['frontal', 'lateral', 'frontal', 'lateral', 'frontal', '', '']
     """
-    words = dict.fromkeys(("ap", "pa", "frontal", "front", "antero-posterior", "ap supine"), "frontal")
-    words |= dict.fromkeys(("lateral", "ll", "lat", "l", "lld", "rl", "left lateral", "xtable"), "lateral")
-    return views.str.strip().str.lower().map(words).fillna("")
+    words = views.str.strip().str.lower().str.replace(r"[\s_-]+", " ", regex=True)
+    return words.map(_LATERALITY).fillna("")
+
+
+_LATERALITY = {
+    **dict.fromkeys(("ap", "pa", "ap pa", "frontal", "front", "ap supine", "ap horizontal"), "frontal"),
+    **dict.fromkeys(
+        ("antero posterior", "anteroposterior", "postero anterior", "posteroanterior"), "frontal"
+    ),
+    **dict.fromkeys(("lld", "rld", "ap lld", "ap rld", "pa lld", "pa rld", "ap axial"), "frontal"),
+    **dict.fromkeys(("lateral", "lat", "l", "ll", "rl", "left lateral", "right lateral"), "lateral"),
+    **dict.fromkeys(("xtable", "xtable lateral", "cross table lateral"), "lateral"),
+}
+"""MIMIC-CXR, CheXpert, NIH and PadChest, and DICOM's own codes; blanks, hyphens and underscores are one."""
 
 
 def _column(records: Records, name: str, what: str) -> pd.Series:
@@ -119,11 +132,19 @@ def _codes(cells: pd.Series | Sequence[str]) -> NDArray[np.int64]:
     return pd.factorize(cells.where(cells != "", None))[0].astype(np.int64)
 
 
+def _groups(codes: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """A number for each different combination of codes, by pairs, so that no row of all is ever made."""
+    group = codes[0]
+    for code in codes[1:]:
+        group = pd.factorize(group * (code.max() + 2) + code)[0].astype(np.int64)
+    return group
+
+
 def _labels(records: Records) -> NDArray[np.int64]:
     if not records.findings:
         raise RecordsError(
             "positives with the same findings need labels; the table has no column of findings"
         )
     labels = records.labels
-    codes = np.unique(np.nan_to_num(labels, nan=2), axis=0, return_inverse=True)[1].ravel()
-    return np.where(np.isnan(labels).any(1), -1, codes)
+    present = np.packbits(labels == 1, axis=1).astype(np.int64)
+    return np.where(np.isnan(labels).any(1), -1, _groups(list(present.T)))

@@ -70,9 +70,9 @@ def contact_sheet(
         for view, (batch, warp) in enumerate(zip(drawn, warps, strict=True)):
             side = recipe.sides[view]
             moved = [warp_boxes(found, one, side) for found, one in zip(boxes, warp, strict=True)]
-            columns.append([_cell(one, recipe.side, found) for one, found in zip(batch, moved, strict=True)])
+            columns.append([_cell(one, side, found) for one, found in zip(batch, moved, strict=True)])
             titles.append([f"epoch {epoch} view {view}"] * len(rows))
-    _write(path, _sheet(columns, titles, recipe.side))
+    _write(path, _sheet(columns, titles))
 
 
 def _stored_boxes(
@@ -101,18 +101,22 @@ def _cell(film: NDArray[np.uint8], side: int, boxes: NDArray[np.float64]) -> _Co
     return cell
 
 
-def _sheet(columns: Sequence[Sequence[_Colour]], titles: Sequence[Sequence[str]], side: int) -> _Colour:
-    step_x, step_y = side + _GAP, side + _CAPTION + _GAP
-    shape = len(columns[0]) * step_y + _GAP, len(columns) * step_x + _GAP, 3
+def _sheet(columns: Sequence[Sequence[_Colour]], titles: Sequence[Sequence[str]]) -> _Colour:
+    """Columns as wide as their views are, rows as high as the largest."""
+    sides = [len(cells[0]) for cells in columns]
+    step_y = max(sides) + _CAPTION + _GAP
+    shape = len(columns[0]) * step_y + _GAP, sum(sides) + (len(sides) + 1) * _GAP, 3
     sheet = np.full(shape, _PAPER, np.uint8)
-    scale = min(0.4, side / 420)
-    for column, (cells, names) in enumerate(zip(columns, titles, strict=True)):
+    x = _GAP
+    for side, cells, names in zip(sides, columns, titles, strict=True):
+        scale = min(0.4, side / 420)
         for row, (cell, name) in enumerate(zip(cells, names, strict=True)):
-            x, y = _GAP + column * step_x, _GAP + row * step_y
+            y = _GAP + row * step_y
             sheet[y : y + side, x : x + side] = cell
             fits = name[: max(1, int(side / (20 * scale)))]
             place = (x, y + side + _CAPTION - 5)
             cv2.putText(sheet, fits, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (60, 60, 60), 1, cv2.LINE_AA)
+        x += side + _GAP
     return sheet
 
 

@@ -78,8 +78,64 @@ CXR_VIEW = View(
 )
 """Mild augmentation for pretraining on chest radiographs: no flip, since the heart has a side."""
 
-PRESETS: Mapping[str, View] = {"plain": PLAIN_VIEW, "cxr": CXR_VIEW}
-"""Views by the name that commands know them by."""
+_CONVIRT = View(
+    Geometry(crop_min=0.6, ratio=4 / 3, shift=1.0, flip=0.5, rotate=20, translate=0.1, zoom=1.05),
+    Tone(jitter=1.0, jitter_brightness=0.4, jitter_contrast=0.4, blur=1.0, blur_max=3.0),
+)
+_TWINS = Tone(jitter=0.8, jitter_brightness=0.4, jitter_contrast=0.4, blur=1.0, blur_max=2.0)
+
+PRESETS: Mapping[str, View] = {
+    "plain": PLAIN_VIEW,
+    "cxr": CXR_VIEW,
+    # SupContrast (HobbitLong/SupContrast, main_supcon.py). ColorJitter .4 .4, p .8.
+    "supcon": View(
+        Geometry(crop_min=0.2, ratio=4 / 3, shift=1.0, flip=0.5),
+        Tone(jitter=0.8, jitter_brightness=0.4, jitter_contrast=0.4),
+    ),
+    # ConVIRT (Zhang et al. 2020, arXiv 2010.00747, section 4.3); its scale is drawn evenly from .95 to 1.05,
+    # zoom=1.05 in logarithm. The trainer in cxrlearn leaves one film in twenty as it is.
+    "convirt": _CONVIRT,
+    # LoVT (philip-mueller/lovt, scan_transforms.py) takes ConVIRT's list.
+    "lovt": _CONVIRT,
+    # MoCo-CXR (stanfordmlgroup/MoCo-CXR, image_transform.py): the largest square anywhere on the film, flip,
+    # rotation. With --image-size 320 --image-fit crop --mean 0.502 --std 0.085585.
+    "moco_cxr": View(Geometry(shift=1.0, flip=0.5, rotate=10)),
+    # Barlow Twins on COVID-19 films (PolLM/Self-supervised-learning-for-medical-imaging): flips both ways.
+    # Also tried there: --view solarize=0.5, brightness=0.2 and rotate=20.
+    "barlow_covid": View(
+        Geometry(crop_min=0.08, ratio=4 / 3, shift=1.0, flip=0.5, flip_vertical=0.5, perspective=0.5),
+        Tone(equalize=0.5, blur=0.5, blur_max=2.0, noise=0.5, noise_min=0.06, noise_max=0.1, noise_of_mean=1),
+    ),
+    # Barlow Twins (facebookresearch/barlowtwins, main.py), the first view.
+    # The second: --other-view blur=0.1 solarize=0.2.
+    "barlow_original": View(Geometry(crop_min=0.08, ratio=4 / 3, shift=1.0, flip=0.5), _TWINS),
+    # DINO (Caron et al. 2021, facebookresearch/dino, main_dino.py), the first of the two large views.
+    # The second: --other-view blur=0.1 solarize=0.2. Small views blur with probability 0.5 there.
+    "dino": View(Geometry(crop_min=0.4, ratio=4 / 3, shift=1.0, flip=0.5), _TWINS),
+    # MoCo v2 with a ResNet-50 and with a ViT (zfrongillo12/python_dl_simclr).
+    "moco_resnet": View(
+        Geometry(crop_min=0.8, ratio=4 / 3, shift=1.0, flip=0.5, rotate=15),
+        Tone(jitter=0.2, jitter_brightness=0.1, jitter_contrast=0.1, blur=1.0, blur_max=1.0),
+    ),
+    "moco_vit": View(
+        Geometry(crop_min=0.7, ratio=4 / 3, shift=1.0, flip=0.5, rotate=10),
+        Tone(jitter=1.0, jitter_brightness=0.15, jitter_contrast=0.15, blur=1.0, blur_max=1.0),
+    ),
+    # GLoRIA (marshuang80/gloria, builder.py and its pretraining YAML): 224 of 256 pixels, anywhere. With
+    # --image-fit pad.
+    "gloria": View(Geometry(crop_min=0.875**2, crop_max=0.875**2, shift=1.0)),
+    # CheXzero (rajpurkarlab/CheXzero, train.py) has none. With --image-fit pad.
+    "chexzero": PLAIN_VIEW,
+}
+"""Views by the name that commands know them by: two of our own, then the lists of published systems.
+
+As near to those as one warp and one grey channel come. Changes of saturation and hue and random greyscale do
+nothing to a grey film and are left out. Crop, flip, rotation, move and tilt are one bilinear warp of the
+film: corners that a rotation turns in show the film where there is one, and what is outside it stays black.
+ColorJitter's contrast keeps the mean of the film, equalisation uses its histogram: not the crop's. Noise is
+clipped to the grey levels. Shares of area are of what `fit` lays (torchvision's are those of squash), and a
+crop too oblong to fit is made less so (torchvision draws another).
+"""
 
 PLAIN = ViewRecipe((PLAIN_VIEW,))
 """What prediction sees: the whole film, once."""
@@ -90,7 +146,7 @@ CXR = ViewRecipe((CXR_VIEW, CXR_VIEW))
 
 def matrices(
     recipe: ViewRecipe, sizes: NDArray[np.integer], *, rows: ArrayLike, epochs: ArrayLike, seed: int
-) -> Float[np.ndarray, "V B 2 3"]:
+) -> Float[np.ndarray, "V B 3 3"]:
     """The warps of `draw_batch`, view to film: boxes follow by `warp_boxes`; sizes are (height, width)."""
     return np.stack(
         [_chance(recipe, index, sizes, rows, epochs, seed)[0] for index in range(len(recipe.views))]
@@ -141,10 +197,15 @@ def draw(
 
 def _chance(
     recipe: ViewRecipe, index: int, sizes: NDArray[np.integer], rows: ArrayLike, epochs: ArrayLike, seed: int
-) -> tuple[Float[np.ndarray, "B 2 3"], tone.TonePlan]:
+) -> tuple[Float[np.ndarray, "B 3 3"], tone.TonePlan]:
     view = recipe.views[index]
-    count = warp.NUM_UNIFORMS + tone.NUM_UNIFORMS
-    u = warp.uniforms(seed, epochs, rows, view=index, count=count)
+    u = warp.uniforms(seed, epochs, rows, view=index, count=len(_GEOMETRY) + len(_TONE))
     side = recipe.sides[index]
-    placed = view.geometry.matrices(u[:, : warp.NUM_UNIFORMS], sizes=sizes, side=side, fit=recipe.fit)
-    return placed, view.tone.plan(u[:, warp.NUM_UNIFORMS :])
+    placed = view.geometry.matrices(u[:, _GEOMETRY], sizes=sizes, side=side, fit=recipe.fit)
+    return placed, view.tone.plan(u[:, _TONE])
+
+
+# Which of a view's random numbers are whose. New ones come last, so that the views of old settings stay.
+_GEOMETRY = [*range(8), *range(17, 29)]
+_TONE = [*range(8, 17), *range(29, 33)]
+assert (len(_GEOMETRY), len(_TONE)) == (warp.NUM_UNIFORMS, tone.NUM_UNIFORMS)

@@ -1,6 +1,7 @@
-"""Gamma, contrast, brightness, equalisation, blur and noise on one grey channel.
+"""Gamma, contrast, brightness, equalisation, jitter, blur, solarisation and noise on one grey channel.
 
-Everything that maps a grey level to a grey level is one table of 256 entries per view, applied once.
+In this order. What maps a grey level to a grey level before the blur is one table of 256 entries per view,
+applied once, and what it reads of the picture (histogram, mean) is the whole film's.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from hilum.images.warp import refuse
 
-NUM_UNIFORMS = 9
+NUM_UNIFORMS = 13
 """Random numbers that one view's tone takes."""
 
 _BANK = 1 << 20
@@ -42,6 +43,20 @@ class Tone:
     """Probability of Gaussian noise."""
     noise_max: float = 0.02
     """Largest sigma of the noise, as a share of the full range."""
+    noise_min: float = 0.0
+    """Smallest sigma of the noise."""
+    noise_of_mean: float = 0.0
+    """1: sigma is a share of the view's mean grey level in place of the full range. 0: it is not."""
+    jitter: float = 0.0
+    """Probability of changing brightness and contrast as torchvision's ColorJitter does."""
+    jitter_brightness: float = 0.0
+    """Largest relative change of all grey levels."""
+    jitter_contrast: float = 0.0
+    """Largest relative change of the distance from the film's mean."""
+    solarize: float = 0.0
+    """Probability of inverting the bright grey levels. Off by default: air would look like bone."""
+    solarize_above: float = 0.5
+    """The darkest level that is inverted, as a share of the full range."""
 
     def __post_init__(self) -> None:
         inside = {
@@ -53,11 +68,18 @@ class Tone:
             "blur_min": 0 < self.blur_min <= self.blur_max,
             "blur_max": self.blur_max <= 32,
             "noise": 0 <= self.noise <= 1,
-            "noise_max": 0 <= self.noise_max <= 1,
+            "noise_max": self.noise_max <= 1,
+            "noise_min": 0 <= self.noise_min <= self.noise_max,
+            "noise_of_mean": self.noise_of_mean in (0, 1),
+            "jitter": 0 <= self.jitter <= 1,
+            "jitter_brightness": 0 <= self.jitter_brightness <= 1,
+            "jitter_contrast": 0 <= self.jitter_contrast <= 1,
+            "solarize": 0 <= self.solarize <= 1,
+            "solarize_above": 0 <= self.solarize_above <= 1,
         }
         refuse("tone", self, inside)
 
-    def plan(self, u: Float[np.ndarray, "B 9"]) -> "TonePlan":
+    def plan(self, u: Float[np.ndarray, "B 13"]) -> "TonePlan":
         """What happens to each film of a batch, from `NUM_UNIFORMS` uniform random numbers per film."""
         curves = None
         if self.gamma > 1 or self.contrast or self.brightness:
@@ -68,10 +90,17 @@ class Tone:
         return TonePlan(
             curves=curves,
             equalized=u[:, 3] < self.equalize,
+            jittered=u[:, 9] < self.jitter,
+            jitter=1 + (2 * u[:, 10:12] - 1) * (self.jitter_brightness, self.jitter_contrast),
             blur_sigma=np.where(
                 u[:, 4] < self.blur, self.blur_min + (self.blur_max - self.blur_min) * u[:, 5], 0
             ),
-            noise_sigma=np.where(u[:, 6] < self.noise, self.noise_max * u[:, 7], 0),
+            solarized=u[:, 12] < self.solarize,
+            solarize_above=self.solarize_above,
+            noise_sigma=np.where(
+                u[:, 6] < self.noise, self.noise_min + (self.noise_max - self.noise_min) * u[:, 7], 0
+            ),
+            noise_of_mean=bool(self.noise_of_mean),
             noise_start=(u[:, 8] * _BANK).astype(np.int64),
         )
 
@@ -82,24 +111,37 @@ class TonePlan:
 
     curves: UInt8[np.ndarray, "B 256"] | None
     equalized: NDArray[np.bool_]
+    jittered: NDArray[np.bool_]
+    jitter: Float[np.ndarray, "B 2"]
+    """Factors of brightness and of contrast."""
     blur_sigma: Float[np.ndarray, " B"]
+    solarized: NDArray[np.bool_]
+    solarize_above: float
     noise_sigma: Float[np.ndarray, " B"]
+    noise_of_mean: bool
     noise_start: NDArray[np.int64]
 
     def curve(self, index: int, image: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "256"] | None:
         """The tone curve of one film; None leaves it as it is."""
-        drawn = None if self.curves is None else self.curves[index]
-        if not self.equalized[index]:
-            return drawn
-        flat = equalizing_curve(image)
-        return flat if drawn is None else drawn[flat]
+        curve = None if self.curves is None else self.curves[index]
+        if self.equalized[index]:
+            flat = equalizing_curve(image)
+            curve = flat if curve is None else curve[flat]
+        if self.jittered[index]:
+            mean = cv2.mean(image if curve is None else cv2.LUT(image, curve))[0]
+            jittered = jittering_curve(mean, *self.jitter[index])
+            curve = jittered if curve is None else jittered[curve]
+        return curve
 
     def disturb(self, index: int, view: UInt8[np.ndarray, "S S"]) -> None:
-        """Blurs a view, then adds noise to it, in place."""
+        """Blurs a view, solarises it, then adds noise to it, in place."""
         if self.blur_sigma[index] > 0:
             blur(view, float(self.blur_sigma[index]))
+        if self.solarized[index]:
+            view[...] = cv2.LUT(view, solarizing_curve(self.solarize_above))
         if self.noise_sigma[index] > 0:
-            add_noise(view, 255 * float(self.noise_sigma[index]), start=int(self.noise_start[index]))
+            full = cv2.mean(view)[0] if self.noise_of_mean else 255
+            add_noise(view, full * float(self.noise_sigma[index]), start=int(self.noise_start[index]))
 
 
 def tone_curves(
@@ -122,6 +164,20 @@ def equalizing_curve(image: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "256"
         np.clip((counts.cumsum() - below) / (image.size - below), 0, 1) * 255
     ).astype(np.uint8)
     return curve
+
+
+def jittering_curve(mean: float, brightness: float, contrast: float) -> UInt8[np.ndarray, "256"]:
+    """ColorJitter of a film with this mean grey level; its two factors commute but for what is clipped."""
+    curve = brightness * (contrast * np.arange(256.0) + (1 - contrast) * mean)
+    jittered: NDArray[np.uint8] = np.rint(np.clip(curve, 0, 255)).astype(np.uint8)
+    return jittered
+
+
+@lru_cache(maxsize=4)
+def solarizing_curve(above: float) -> UInt8[np.ndarray, "256"]:
+    """Inverts the grey levels from this share of the full range up."""
+    level = np.arange(256, dtype=np.uint8)
+    return np.where(level >= 255 * above, 255 - level, level)
 
 
 def blur(view: UInt8[np.ndarray, "S S"], sigma: float) -> None:

@@ -7,25 +7,26 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from hilum.config import Config
 from hilum.data.loader import Batch
-from hilum.losses import full_precision
+from hilum.losses import full_precision, refuse_one
 from hilum.models.encoder import Encoder
 from hilum.models.projector import projector
-from hilum.train.parallel import gather
+from hilum.train.parallel import gather, world
 from hilum.train.task import Task
 
 
 class Settings(Config):
     """Settings of Barlow Twins."""
 
-    redundancy_weight: float = 0.005
+    redundancy_weight: NonNegativeFloat = 0.005
     """Lambda of equation 1: how much the redundancy of features counts beside their invariance."""
-    projector_sizes: list[int] = [1024, 1024, 1024]
+    projector_sizes: list[PositiveInt] = [1024, 1024, 1024]
     """Widths of the projector's layers; the last is the number of features that are decorrelated."""
-    scale: float = 0.05
+    scale: PositiveFloat = 0.05
     """Factor of the whole loss, so that its gradient suits ordinary learning rates."""
 
 
@@ -47,6 +48,7 @@ class BarlowTwins(Task):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss and its two terms."""
+        refuse_one(len(batch) * world())
         za, zb = (gather(self.project(self.model(view)).float()) for view in batch.views)
         invariance, redundancy = barlow_terms(za, zb)
         return {

@@ -7,24 +7,25 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
 from hilum.config import Config
 from hilum.data.loader import Batch
-from hilum.losses import info_nce
+from hilum.losses import info_nce, refuse_one
 from hilum.models.encoder import Encoder
 from hilum.models.projector import projector
-from hilum.train.parallel import gather, places
+from hilum.train.parallel import gather, places, world
 from hilum.train.task import Task
 
 
 class Settings(Config):
     """Settings of SimCLR."""
 
-    temperature: float = 0.2
+    temperature: PositiveFloat = 0.2
     """Similarities are divided by it: lower looks harder at the nearest negatives."""
-    projection_dim: int = 128
+    projection_dim: PositiveInt = 128
     """Width of the space in which radiographs are compared."""
 
 
@@ -43,6 +44,7 @@ class SimCLR(Task):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss, and how similar the two views of a radiograph are."""
+        refuse_one(len(batch) * world())
         za, zb = (functional.normalize(self.project(self.model(view)).float(), dim=1) for view in batch.views)
         return {
             "loss": nt_xent(za, zb, temperature=self.temperature),

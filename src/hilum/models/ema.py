@@ -1,10 +1,11 @@
 """Moving averages of weights."""
 
 import copy
+import math
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -24,7 +25,21 @@ def move_towards(average: nn.Module, source: nn.Module, *, momentum: float, buff
         momentum: 0 copies, 1 keeps.
         buffers: copy BatchNorm's statistics too; a key encoder that runs in training mode keeps its own.
     """
-    torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 1 - momentum)
+    kept: list[Tensor] = list(average.parameters())
+    new: list[Tensor] = list(source.parameters())
+    if kept:  # an encoder of raw pixels has none
+        torch._foreach_lerp_(kept, new, 1 - momentum)
     if buffers:
-        for kept, new in zip(average.buffers(), source.buffers(), strict=True):
-            kept.copy_(new)
+        for mine, its in zip(average.buffers(), source.buffers(), strict=True):
+            mine.copy_(its)
+
+
+def rising_momentum(first: float, progress: float) -> float:
+    """From `first` to 1 along half a cosine over the run (Grill et al. 2020, section 3.1).
+
+    https://arxiv.org/abs/2006.07733
+
+    >>> [rising_momentum(0.5, progress) for progress in (0, 0.5, 1)]
+    [0.5, 0.75, 1.0]
+    """
+    return 1 - (1 - first) * (math.cos(math.pi * progress) + 1) / 2

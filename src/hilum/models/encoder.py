@@ -1,62 +1,95 @@
 """A radiograph in, features out: what pretraining makes and transfer keeps."""
 
-import copy
 from collections.abc import Mapping
-from typing import Any
 
 import timm
-import torch
-import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hilum.errors import ConfigError, DependencyError
-from hilum.find import did_you_mean
+from hilum.errors import ConfigError
 from hilum.images.spec import InputSpec
-
-TORCHVISION = "torchvision/"
-PIXELS = "pixels/"
+from hilum.models.architectures import build, shape_of
+from hilum.models.pooling import Combine, Pool, Pooling, TopK, check_places
 
 
 class Encoder(nn.Module):
     """Any timm backbone on one grey channel.
 
-    Also torchvision's that timm lacks (`torchvision/squeezenet1_0`), and `pixels/32`, which learns nothing:
-    the film itself at 32×32 pixels, the floor that every encoder has to beat.
+    Also torchvision's that timm lacks (`torchvision/squeezenet1_0`), a ViT with a convolutional stem
+    (`convstem_vit_384`), and `pixels/32`, which learns nothing: the film itself at 32×32 pixels, the floor
+    that every encoder has to beat.
 
-    `forward = pool ∘ last map`, so that Grad-CAM and detectors need nothing but `feature_maps`.
+    `forward = pool ∘ last map`, so that Grad-CAM and detectors need nothing but `feature_maps`; only the
+    class token, which is in no map, is taken from `tokens`.
     """
 
     net: nn.Module
+    num_channels: int
+    """D, the channels of the last map and of a token."""
     num_features: int
-    """D, the length of an embedding."""
+    """The length of an embedding: D, or K·D where the features of K patches are concatenated."""
     strides: tuple[int, ...]
     """Input pixels per cell of each feature map."""
+    pooling: Pooling
+    """How the last map becomes an embedding."""
+    top_k: TopK | None
+    """The scorer of patches, where they are scored."""
 
-    def __init__(self, arch: str, input_spec: InputSpec, *, pretrained: bool = False) -> None:
-        """Builds the backbone.
+    def __init__(
+        self,
+        arch: str,
+        input_spec: InputSpec,
+        *,
+        pretrained: bool = False,
+        options: Mapping[str, str] | None = None,
+        pool: Pool = "mean",
+        top_k: int = 0,
+        combine: Combine = "weighted",
+    ) -> None:
+        """Builds the backbone, then what pools its last map.
 
         Args:
-            arch: timm's name, or `torchvision/` and torchvision's.
+            arch: timm's name, `torchvision/` and torchvision's, or one of `hilum.models.conv_stem.PRESETS`.
             input_spec: what the encoder sees; its side fixes the position table of a ViT.
             pretrained: with the library's own weights, downloaded; their RGB stem is summed.
+            options: further arguments of the backbone's constructor, as text.
+            pool: see `Pooling`, also for the rest.
+            top_k: patches that are taken.
+            combine: how they are joined.
 
         Raises:
-            ConfigError: no such architecture.
+            ConfigError: no such architecture or option, or it cannot be pooled so.
             DependencyError: the weights could not be downloaded.
         """
         super().__init__()
         self.arch = arch
         self.input = input_spec
-        if arch.startswith((TORCHVISION, PIXELS)):
-            library, _, name = arch.partition("/")
-            self.net = _Pixels(name) if library == "pixels" else _torchvision(name, pretrained=pretrained)
-            self.num_features, self.strides = _probe(self.net)
-        else:
-            self.net = _timm(arch, input_spec, pretrained=pretrained)
-            self.num_features = self.net.num_features  # type: ignore[assignment]
-            info: list[dict[str, int]] = self.net.feature_info  # type: ignore[assignment]
-            self.strides = tuple(stage["reduction"] for stage in info)
+        self.options = dict(options or {})
+        self.net = build(arch, input_spec, pretrained=pretrained, options=self.options)
+        self.num_channels, self.strides = shape_of(self.net)
+        self.top_k = None
+        self.set_pooling(Pooling(pool, top_k, combine))
+
+    def set_pooling(self, pooling: Pooling) -> None:
+        """Replaces what pools the last map; a scorer of patches is a new one, unless there was one.
+
+        Raises:
+            ConfigError: there is no class token, or there are fewer places than should be taken.
+        """
+        if pooling.pool == "token" and not (self.has_patches and self.net.has_class_token):
+            raise ConfigError(
+                f"pool is token, but arch {self.arch} has no class token; choose mean or top_k, or a ViT "
+                "that has one, as vit_small_patch16_224"
+            )
+        before, self.top_k = self.top_k, None
+        if pooling.pool == "top_k":
+            side = -(-self.input.side // self.strides[-1])
+            check_places(pooling.top_k, side, side)
+            self.top_k = TopK(self.num_channels, k=pooling.top_k, combine=pooling.combine)
+            if before is not None:
+                self.top_k.load_state_dict(before.state_dict())
+        self.pooling = pooling
+        self.num_features = self.num_channels if self.top_k is None else self.top_k.num_features
 
     @property
     def has_patches(self) -> bool:
@@ -74,18 +107,53 @@ class Encoder(nn.Module):
         """The coarsest map alone, without the cost of keeping the others."""
         return self._spatial(self.net.forward_features(images), images)  # type: ignore[operator]
 
-    def pool(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D"]:
-        """The mean over places."""
-        return feature_map.mean((2, 3))
+    def tokens(
+        self, images: Float[Tensor, "B 1 H W"]
+    ) -> tuple[Float[Tensor, "B P D"], Float[Tensor, "B N D"]]:
+        """What a ViT ends with: its prefix tokens (class token first, then registers), and its patches.
 
-    def forward(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B D"]:
+        Raises:
+            ConfigError: the encoder is no ViT.
+        """
+        if not self.has_patches:
+            raise ConfigError(f"arch {self.arch} is no ViT and has no tokens; try vit_small_patch16_224")
+        features: Tensor = self.net.forward_features(images)  # type: ignore[operator]
+        prefix: int = self.net.num_prefix_tokens  # type: ignore[assignment]
+        return features[:, :prefix], features[:, prefix:]
+
+    def pool(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B E"]:
+        """The embedding of a last map: the mean over places, or the best-scored of them.
+
+        Raises:
+            ConfigError: the encoder pools by its class token, or the map has too few places.
+        """
+        if self.pooling.pool == "token":
+            raise ConfigError(f"arch {self.arch} pools by its class token, which is in no map")
+        pooled: Tensor = feature_map.mean((2, 3)) if self.top_k is None else self.top_k(feature_map)
+        return pooled
+
+    def patch_scores(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B h w"]:
+        """How much the scorer makes of each place of the last map; see `TopK.scores`.
+
+        Raises:
+            ConfigError: the encoder does not pool by scores.
+        """
+        if self.top_k is None:
+            raise ConfigError(
+                f"this encoder pools by {self.pooling.pool} and scores no patches; train with --pool top_k"
+            )
+        return self.top_k.scores(self.last_map(images))
+
+    def forward(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B E"]:
         """Embeddings of normalised images."""
+        if self.pooling.pool == "token":
+            return self.tokens(images)[0][:, 0]
         return self.pool(self.last_map(images))
 
     def _spatial(self, features: Tensor, images: Tensor) -> Tensor:
         if features.ndim == 4:
             # Swin and its like end with the channels last.
-            return features if features.shape[1] == self.num_features else features.permute(0, 3, 1, 2)
+            return features if features.shape[1] == self.num_channels else features.permute(0, 3, 1, 2)
         height, width = images.shape[2] // self.strides[-1], images.shape[3] // self.strides[-1]
         patches = features[:, features.shape[1] - height * width :]  # class and register tokens come first
         return patches.transpose(1, 2).reshape(len(images), -1, height, width)
@@ -108,74 +176,3 @@ def sum_stem(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[
         ):
             summed[name] = found.sum(1, keepdim=True)
     return summed
-
-
-def _timm(arch: str, spec: InputSpec, *, pretrained: bool) -> nn.Module:
-    if not timm.is_model(arch):
-        known = timm.list_models()
-        raise ConfigError(
-            f"arch {arch!r} is no timm model{did_you_mean(arch, known)} (timm.list_models() names them all)"
-        )
-    config = timm.get_pretrained_cfg(arch)
-    size: dict[str, Any] = {"img_size": spec.side} if config is not None and config.fixed_input_size else {}
-    try:
-        net: nn.Module = timm.create_model(arch, in_chans=1, num_classes=0, pretrained=pretrained, **size)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        raise DependencyError(
-            f"weights of {arch}: {str(error).splitlines()[0]}; they come from a hub and need a network. "
-            "Without one, give --init a file, a run, or random"
-        ) from None
-    return net
-
-
-def _torchvision(name: str, *, pretrained: bool) -> nn.Module:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise ConfigError(f"arch {TORCHVISION + name!r} is no torchvision model{did_you_mean(name, known)}")
-    model = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
-    if not isinstance(getattr(model, "features", None), nn.Sequential):
-        raise ConfigError(f"arch {TORCHVISION + name!r} has no part called features; use timm's {name}")
-    return _Features(model.features)
-
-
-class _Pixels(nn.Module):
-    """No encoder at all: pixels in reading order."""
-
-    def __init__(self, side: str) -> None:
-        super().__init__()
-        if not side.isdigit() or int(side) < 1:
-            raise ConfigError(f"arch {PIXELS + side!r}: expected a number of pixels, as in pixels/32")
-        self.shrink = nn.AdaptiveAvgPool2d(int(side))
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        small: Tensor = self.shrink(images.float())
-        return small.flatten(1)[:, :, None, None]
-
-
-class _Features(nn.Module):
-    """The `features` of a torchvision model, its keys as torchvision's, its stem summed."""
-
-    def __init__(self, features: nn.Sequential) -> None:
-        super().__init__()
-        self.features = features
-        for name, layer in features.named_modules():
-            if isinstance(layer, nn.Conv2d):
-                grey = copy.deepcopy(layer)
-                grey.in_channels = 1
-                grey.weight = nn.Parameter(layer.weight.detach().sum(1, keepdim=True))
-                parent, _, child = name.rpartition(".")
-                setattr(features.get_submodule(parent), child, grey)
-                return
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        maps: Tensor = self.features(images)
-        return maps
-
-
-def _probe(net: nn.Module, side: int = 128) -> tuple[int, tuple[int, ...]]:
-    with torch.no_grad():
-        out: Tensor = net.eval().forward_features(torch.zeros(1, 1, side, side))  # type: ignore[operator]
-    net.train()
-    return out.shape[1], (round(side / out.shape[2]),)

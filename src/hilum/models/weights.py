@@ -1,14 +1,14 @@
 """Weights files: one self-describing .safetensors, and what is read from other people's files.
 
-The header says what the tensors are (`kind`, `arch`, `findings`, `input`): the file alone rebuilds the model.
-An encoder's tensors have timm's own names: a plain timm model loads them.
+The header says what they are (`kind`, `arch`, `findings`, `input`, …): the file alone rebuilds the model.
+An encoder's tensors have timm's own names: a plain timm model loads them. A scorer of patches lies beside.
 """
 
 import json
 import logging
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +21,14 @@ from hilum.errors import MissingError, WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder, sum_stem
+from hilum.models.pooling import MEAN, Pooling
 
 log = logging.getLogger(__name__)
 
 HEADER = "hilum"
 MODEL_FILE = "model.safetensors"
+
+_SCORER = "top_k."
 
 
 @dataclass(frozen=True)
@@ -41,24 +44,44 @@ class Header:
     """Where training started: a run, a weights file, imagenet or random."""
     notes: str = ""
     """Licence and terms that came with the parent's weights."""
+    pooling: Pooling = MEAN
+    """How the last map becomes an embedding."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Further arguments of the architecture's constructor."""
 
     def to_json(self) -> str:
         """One line, keys in order: equal models make equal files."""
-        return json.dumps({**asdict(self), "format": 1}, sort_keys=True)
+        values = {**asdict(self), "format": 1}
+        if self.pooling == MEAN:  # left out where they say nothing, so that older versions read the file
+            values.pop("pooling")
+        if not self.options:
+            values.pop("options")
+        return json.dumps(values, sort_keys=True)
 
 
 def describe(model: Encoder | Classifier, *, parent: str = "", notes: str = "") -> Header:
     """The header of a model."""
     encoder = model if isinstance(model, Encoder) else model.encoder
-    if isinstance(model, Encoder):
-        return Header("encoder", encoder.arch, encoder.input, parent=parent, notes=notes)
-    return Header("classifier", encoder.arch, encoder.input, model.findings, model.exclusive, parent, notes)
+    return Header(
+        "encoder" if isinstance(model, Encoder) else "classifier",
+        encoder.arch,
+        encoder.input,
+        findings=() if isinstance(model, Encoder) else model.findings,
+        exclusive=False if isinstance(model, Encoder) else model.exclusive,
+        parent=parent,
+        notes=notes,
+        pooling=encoder.pooling,
+        options=encoder.options,
+    )
 
 
 def to_bytes(model: Encoder | Classifier, *, parent: str = "", notes: str = "") -> bytes:
     """The whole weights file."""
     part = model.net if isinstance(model, Encoder) else model
-    tensors = {name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}
+    named = dict(part.state_dict())
+    if isinstance(model, Encoder) and model.top_k is not None:
+        named |= {_SCORER + name: t for name, t in model.top_k.state_dict().items()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in named.items()}
     return safetensors.torch.save(tensors, {HEADER: describe(model, parent=parent, notes=notes).to_json()})
 
 
@@ -93,18 +116,31 @@ def load(source: Path) -> Encoder | Classifier:
         raise WeightsError(
             f"{path}: no {HEADER!r} header; weights of other libraries go to --init with --arch"
         )
-    encoder = Encoder(header.arch, header.input)
-    model: Encoder | Classifier = encoder
+    encoder = Encoder(header.arch, header.input, options=header.options, **asdict(header.pooling))
+    tensors = read_tensors(path)
     if header.kind == "classifier":
         model = Classifier(encoder, header.findings, exclusive=header.exclusive)
-    fill(model.net if isinstance(model, Encoder) else model, read_tensors(path), where=str(path))
-    return model.eval()
+        fill(model, tensors, where=str(path))
+        return model.eval()
+    scorer = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_SCORER)}
+    fill(encoder.net, tensors, where=str(path))
+    if encoder.top_k is not None:
+        fill(encoder.top_k, {n.removeprefix(_SCORER): t for n, t in scorer.items()}, where=str(path))
+    return encoder.eval()
 
 
-def load_encoder(source: Path, *, arch: str, input_spec: InputSpec) -> Encoder:
+def load_encoder(
+    source: Path,
+    *,
+    arch: str,
+    input_spec: InputSpec,
+    options: Mapping[str, str] | None = None,
+    pooling: Pooling = MEAN,
+) -> Encoder:
     """The encoder in a run, in this library's weights file, or in a plain timm or torchvision state dict.
 
-    For our own files `arch` and `input_spec` are the header's; for others' they are the arguments'.
+    For our own files everything is the header's, but a pooling that is not the mean replaces the file's;
+    for others' it is the arguments'. Where patches are scored and the file has no such scorer, it is new.
 
     Raises:
         WeightsError: a tensor of the encoder is not in the file, or has another shape.
@@ -113,9 +149,14 @@ def load_encoder(source: Path, *, arch: str, input_spec: InputSpec) -> Encoder:
     header = read_header(path)
     if header is not None:
         model = load(path)
-        return model if isinstance(model, Encoder) else model.encoder
-    encoder = Encoder(arch, input_spec)
-    fill(encoder.net, read_tensors(path), where=str(path))
+        encoder = model if isinstance(model, Encoder) else model.encoder
+    else:
+        encoder = Encoder(arch, input_spec, options=options)
+        fill(encoder.net, read_tensors(path), where=str(path))
+    if pooling not in (MEAN, encoder.pooling):
+        new = "; the scorer of patches is new" if encoder.top_k is None and pooling.pool == "top_k" else ""
+        encoder.set_pooling(pooling)
+        log.info("%s: pooled by %s from here on%s", path, pooling.pool, new)
     return encoder.eval()
 
 
@@ -170,6 +211,7 @@ def read_header(path: Path) -> Header | None:
         raise WeightsError(f"{path}: weights format {version}, this version reads format 1; update hilum")
     values["input"] = InputSpec.from_dict(values["input"])
     values["findings"] = tuple(values["findings"])
+    values["pooling"] = Pooling(**values.get("pooling", {}))
     return Header(**values)
 
 

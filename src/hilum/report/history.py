@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from hilum.report.drawing import SERIES, Drawing, panels, style, to_svg
 from hilum.report.words import number
 
-PANELS = 9
+PANELS = 24
 CLOCK = frozenset({"step", "epoch", "seconds", "time"})
 """Keys that tell when, and are no curve."""
 

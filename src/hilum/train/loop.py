@@ -2,11 +2,12 @@
 
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
 from hilum.config import TrainConfig
 from hilum.data.loader import Batch, Loader
@@ -16,6 +17,8 @@ from hilum.progress import Progress
 from hilum.run import Run
 from hilum.train import parallel
 from hilum.train.clock import Clock
+from hilum.train.device import autocast as autocast
+from hilum.train.device import choose_device as choose_device
 from hilum.train.optim import learning_rate, optimizer_for
 from hilum.train.state import State
 from hilum.train.stop import stop_signals
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MOST_VALIDATIONS = 20
 """A run of many short epochs is validated this often in all."""
+IN_LINE = {"rankme": "rank", "feature_std": "std", "knn_auroc": "kNN AUROC", "val_auroc": "val AUROC"}
+"""What of validation stands in the progress line, and under which name."""
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -40,66 +45,56 @@ def fit(
 ) -> None:
     """Trains `task.model` in place, from the run's last checkpoint if it has one.
 
-    After each epoch, or twenty times where there are more, or every `validate_every` steps if that is not 0,
-    and at the end, `validate(model)` gives numbers to log. With
+    After each epoch, or twenty times where there are more, and at the end, `validate(model)` gives numbers to
+    log; with `validate_every` it does so before the first step, every so many steps, and at the end. With
     `config.monitor` the model ends as it was when that number was best: highest, or lowest if its name ends
     in loss.
 
     Raises:
+        ConfigError: a batch cannot be split as asked, or is too small for BatchNorm.
         NumericalError: the loss is not finite.
         Interrupted: the process was asked to stop; its state is saved.
         StorageError: the disk is full or failing.
     """
     device = choose_device(config.device)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
-    torch.manual_seed(config.seed)
-    task.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    forward = parallel.synchronised(task)
-    forward = torch.compile(forward) if config.compile else forward  # type: ignore[assignment]
-    optimizer = optimizer_for(task, config)
+    forward, optimizer = begin(task, config, device)
     average = copy_of(task.model) if config.ema else None
     state = State(task, optimizer, average, run)
     now = state.restore()
     per_epoch = loader.num_images / config.batch_size
-    total = config.steps or max(1, math.ceil(config.epochs * per_epoch))
+    total = planned_steps(config, loader.num_images)
     between = validate_every or max(per_epoch, total / MOST_VALIDATIONS)
+    found: dict[str, float] = {}
+    if validate is not None and validate_every and now.step == 0:
+        found = _validated(validate, task, None)
+        _log(run, {"step": 0, "epoch": 0.0} | found)
     batches = loader.batches(now.step, total)
     clock = Clock(config.save_minutes)
-    task.train()
     with Progress("Training", total, unit="steps", done=now.step) as line, stop_signals() as stop:
         while now.step < total and not (config.patience and now.stalled >= config.patience):
             with clock.waiting():
                 batch = next(batches).to(device, task.input)
             task.before_step(now.step / total)
             lr = learning_rate(config, now.step / total, now.drops)
-            terms = _backward(forward, batch, config, device)
-            norm = nn.utils.clip_grad_norm_(task.parameters(), config.clip) if config.clip else None
+            terms = backward(forward, batch, config, device)
             logged = (now.step + 1) % config.log_every == 0 or now.step + 1 == total
             if logged or device.type == "cpu":  # on a GPU, looking at a number waits for it
                 _refuse_non_finite(task, terms, now.step, run)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            terms |= follow(optimizer, task, lr=lr, clip=config.clip)
             now.step += 1
             if average is not None:
                 # A young average would remember the random start: its momentum grows to what was asked.
-                move_towards(
-                    average, task.model, momentum=min(config.ema, now.step / (now.step + 10)), buffers=True
-                )
+                young = min(config.ema, now.step / (now.step + 10))
+                move_towards(average, task.model, momentum=young, buffers=True)
             clock.count(len(batch) * parallel.world())
             where = {"step": now.step, "epoch": round(now.step / per_epoch, 4), "lr": lr}
             if logged:
                 numbers = {name: float(value) for name, value in terms.items()}
-                norms = {} if norm is None else {"gradient_norm": float(norm)}
-                _log(run, where | numbers | norms | clock.facts())
-                line.update(now.step, loss=f"{numbers['loss']:.4g}", lr=f"{lr:.2g}", **clock.words())
+                _log(run, where | numbers | clock.facts())
+                line.update(now.step, **_words(numbers["loss"], lr, found), **clock.words())
             ended = now.step == total or now.step // between > (now.step - 1) // between
             if ended and validate is not None:
-                with torch.no_grad():
-                    found = dict(validate(average or task.model)) if parallel.rank() == 0 else {}
-                found = parallel.from_first(found)
-                task.train()  # validation left the model in evaluation mode
+                found = _validated(validate, task, average)
                 _log(run, where | found)
                 state.judge(found, config)
             wanted = stop.agreed(now.step)
@@ -115,38 +110,28 @@ def fit(
     state.conclude()
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; auto is a GPU where there is one. Under torchrun each process takes its own.
+def planned_steps(config: TrainConfig, num_images: int) -> int:
+    """The steps of a whole run."""
+    return config.steps or max(1, math.ceil(config.epochs * num_images / config.batch_size))
+
+
+def begin(task: Task, config: TrainConfig, device: torch.device) -> tuple[nn.Module, Optimizer]:
+    """Puts a task on its device in training mode; what to call for the loss, and its optimiser.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: a batch cannot be split as asked, or is too small for BatchNorm.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device is {name!r}: {str(error).splitlines()[0]}; use cpu, or auto") from None
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
-        torch.cuda.set_device(device)
-    return device
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    torch.manual_seed(config.seed)
+    task.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    task.train()
+    _refuse_small_parts(task, config)
+    forward = parallel.synchronised(task)
+    forward = torch.compile(forward) if config.compile else forward  # type: ignore[assignment]
+    return forward, optimizer_for(task, config)
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The arithmetic of an encoder: bfloat16 where asked, or where auto finds the device fast at it."""
-    fast = {"cuda": torch.cuda.is_available() and torch.cuda.is_bf16_supported(), "cpu": _fast_cpu_bfloat16()}
-    wanted = precision == "bfloat16" or (precision == "auto" and fast.get(device.type, False))
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
-
-
-def _fast_cpu_bfloat16() -> bool:
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
-
-
-def _backward(
+def backward(
     forward: nn.Module, batch: Batch, config: TrainConfig, device: torch.device
 ) -> dict[str, Tensor]:
     """Adds a batch's gradient, part by part, and returns the means of the task's terms over the parts."""
@@ -158,6 +143,45 @@ def _backward(
         for name, value in terms.items():
             means[name] = means.get(name, 0) + value.detach() / config.accumulate
     return means
+
+
+def follow(optimizer: Optimizer, task: Task, *, lr: float, clip: float) -> dict[str, Tensor]:
+    """Moves weights along their gradients and clears these; the gradient's norm where `clip` limits it."""
+    norm = {"gradient_norm": nn.utils.clip_grad_norm_(task.parameters(), clip)} if clip else {}
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def _validated(validate: Validate, task: Task, average: nn.Module | None) -> dict[str, float]:
+    with torch.no_grad():
+        found = dict(validate(average or task.model)) if parallel.rank() == 0 else {}
+    task.train()  # validation left the model in evaluation mode
+    return parallel.from_first(found)
+
+
+def _words(loss: float, lr: float, found: Mapping[str, float]) -> dict[str, str]:
+    health = {word: f"{found[name]:.3g}" for name, word in IN_LINE.items() if name in found}
+    return {"loss": f"{loss:.4g}", **health, "lr": f"{lr:.2g}"}
+
+
+def _refuse_small_parts(task: Task, config: TrainConfig) -> None:
+    parts = parallel.world() * config.accumulate
+    if config.batch_size % parts:
+        raise ConfigError(
+            f"--batch-size {config.batch_size} on {parallel.world()} processes cannot be split into "
+            f"{config.accumulate} equal parts each; give a multiple of {parts}"
+        )
+    if config.batch_size // config.accumulate > 1:
+        return
+    norms = (name for name, m in task.named_modules() if isinstance(m, _BatchNorm) and m.training)
+    if (name := next(norms, None)) is not None:
+        raise ConfigError(
+            f"--batch-size {config.batch_size} in {config.accumulate} parts is 1 radiograph at a time; the "
+            f"BatchNorm in {name} needs 2 or more. Give a larger --batch-size or a smaller --accumulate"
+        )
 
 
 def _refuse_non_finite(task: Task, terms: Mapping[str, Tensor], step: int, run: Run) -> None:

@@ -44,5 +44,9 @@ class Task(nn.Module, abc.ABC):
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:
         """Scalars of a batch: "loss" is minimised, all are logged."""
 
+    def extras(self) -> Mapping[str, bytes]:
+        """Files to keep in the run beside the model, by their names: a text tower, say."""
+        return {}
+
     def before_step(self, progress: float) -> None:
         """Moves averages and ramps: depends on progress in [0, 1] and the weights alone; resuming agrees."""

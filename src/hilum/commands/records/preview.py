@@ -18,6 +18,8 @@ class Settings(RecordsConfig, StoreConfig, ViewsConfig):
 
     out: Path
     """The PNG that is written."""
+    other_view: dict[str, float] = {}
+    """Further changes to every second view, where a method compares two."""
     count: int = 8
     """Radiographs on the sheet."""
     image_size: int = 224
@@ -32,6 +34,8 @@ def preview(config: Settings) -> Path:
     """Writes the sheet and returns its path."""
     records, store = open_store(config, open_records(config))
     view = PRESETS[config.views].change(**config.view)
-    recipe = ViewRecipe((view, view)).at(InputSpec(side=config.image_size, fit=config.image_fit))
+    recipe = ViewRecipe((view, view.change(**config.other_view))).at(
+        InputSpec(side=config.image_size, fit=config.image_fit)
+    )
     contact_sheet(store, records, recipe, config.out, count=config.count, seed=config.seed)
     return config.out

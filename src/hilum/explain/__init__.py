@@ -1,0 +1,1 @@
+"""What an encoder looked at, drawn on the film."""

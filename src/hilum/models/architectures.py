@@ -1,0 +1,191 @@
+"""Networks by name, on one grey channel: timm's, torchvision's, a ViT with a conv stem, or bare pixels."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from hilum.errors import ConfigError, DependencyError
+from hilum.find import did_you_mean
+from hilum.images.spec import InputSpec
+from hilum.models.conv_stem import PRESETS, conv_stem_vit
+
+TORCHVISION = "torchvision/"
+PIXELS = "pixels/"
+VITS = tuple(f"timm.models.{name}" for name in ("vision_transformer", "vision_transformer_hybrid", "deit"))
+"""Where timm keeps the ViTs whose position table can be resampled to any size of image."""
+
+_OURS = (
+    "in_chans",
+    "num_classes",
+    "img_size",
+    "dynamic_img_size",
+    "features_only",
+    "patch_drop_rate",
+    "checkpoint_path",
+    "scriptable",
+    "exportable",
+    "cache_dir",
+    "use_naflex",
+    "device",
+    "dtype",
+    "progress",
+    "weights",
+)
+"""Arguments that are decided here, or that would make something else than an encoder."""
+
+
+def build(arch: str, spec: InputSpec, *, pretrained: bool, options: Mapping[str, str]) -> nn.Module:
+    """A network with `forward_features`.
+
+    Args:
+        arch: its name.
+        spec: its side fixes the position table of a ViT.
+        pretrained: with the library's own weights.
+        options: further arguments of its constructor, as text.
+
+    Raises:
+        ConfigError: no such architecture or option, or images that do not divide into patches.
+        DependencyError: the weights could not be downloaded.
+    """
+    values = {name: _parsed(text) for name, text in options.items()}
+    for name in values:
+        if name in _OURS or name.startswith("pretrained"):
+            raise ConfigError(f"arch option {name!r} is not free: the encoder decides it")
+    if arch.startswith(PIXELS):
+        return _told(arch, values, lambda **rest: _Pixels(arch.removeprefix(PIXELS), **rest))
+    if arch.startswith(TORCHVISION):
+        name = arch.removeprefix(TORCHVISION)
+        return _told(arch, values, lambda **rest: _torchvision(name, pretrained=pretrained, **rest))
+    if arch in PRESETS:
+        if pretrained:
+            raise ConfigError(f"arch {arch}: nobody has published weights of it; start from random")
+        net = _told(arch, values, lambda **rest: conv_stem_vit(arch, spec.side, **rest))
+    else:
+        net = _told(arch, values, lambda **rest: _timm(arch, spec, pretrained=pretrained, **rest))
+    _check_side(arch, net, spec.side)
+    return net
+
+
+def shape_of(net: nn.Module, side: int = 128) -> tuple[int, tuple[int, ...]]:
+    """Channels of the last map, and pixels of the image per cell of each map."""
+    if hasattr(net, "feature_info"):
+        info: list[dict[str, int]] = net.feature_info  # type: ignore[assignment]
+        return net.num_features, tuple(stage["reduction"] for stage in info)  # type: ignore[return-value]
+    with torch.no_grad():
+        out: Tensor = net.eval().forward_features(torch.zeros(1, 1, side, side))  # type: ignore[operator]
+    net.train()
+    return out.shape[1], (round(side / out.shape[2]),)
+
+
+def _told(arch: str, values: dict[str, Any], make: Callable[..., nn.Module]) -> nn.Module:
+    if not values:
+        return make()
+    try:
+        return make(**values)
+    except (TypeError, ValueError, AssertionError, AttributeError, KeyError) as error:
+        _, unknown, name = str(error).partition("unexpected keyword argument ")
+        given = " ".join(f"{name}={value}" for name, value in values.items())
+        found = f"it has no option {name}" if unknown else f"it refuses {given}: {error}"
+        raise ConfigError(f"arch {arch}: {found}; options are arguments of its constructor") from None
+
+
+def _parsed(text: str) -> bool | int | float | str:
+    """A boolean or a finite number where a text is one.
+
+    >>> [_parsed(text) for text in ("true", "False", "3", "1e-3", "batch", "nan")]
+    [True, False, 3, 0.001, 'batch', 'nan']
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            number: int | float = kind(text)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else text
+    return text
+
+
+def _check_side(arch: str, net: nn.Module, side: int) -> None:
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    if not isinstance(net, timm.models.VisionTransformer) or not isinstance(patch, tuple):
+        return
+    step: int = patch[0]
+    if side % step:
+        fitting = " or ".join(str(fit) for fit in (side // step * step, (side // step + 1) * step) if fit)
+        raise ConfigError(f"image_size is {side}; {arch} has patches of {step} pixels: try {fitting}")
+
+
+def _timm(arch: str, spec: InputSpec, *, pretrained: bool, **options: Any) -> nn.Module:
+    if not timm.is_model(arch):
+        near = did_you_mean(arch, [*PRESETS, *timm.list_models()])
+        raise ConfigError(
+            f"arch {arch!r} is no timm model{near} (timm.list_models() names them all; ours are "
+            f"{', '.join(PRESETS)})"
+        )
+    config = timm.get_pretrained_cfg(arch)
+    size: dict[str, Any] = {"img_size": spec.side} if config is not None and config.fixed_input_size else {}
+    if timm.models.model_entrypoint(arch).__module__ in VITS:
+        size["dynamic_img_size"] = True
+    try:
+        net: nn.Module = timm.create_model(
+            arch, in_chans=1, num_classes=0, pretrained=pretrained, **size, **options
+        )
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise DependencyError(
+            f"weights of {arch}: {str(error).splitlines()[0]}; they come from a hub and need a network. "
+            "Without one, give --init a file, a run, or random"
+        ) from None
+    return net
+
+
+def _torchvision(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise ConfigError(f"arch {TORCHVISION + name!r} is no torchvision model{did_you_mean(name, known)}")
+    model = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
+    if not isinstance(getattr(model, "features", None), nn.Sequential):
+        raise ConfigError(f"arch {TORCHVISION + name!r} has no part called features; use timm's {name}")
+    return _Features(model.features)
+
+
+class _Pixels(nn.Module):
+    """No encoder at all: pixels in reading order."""
+
+    def __init__(self, side: str) -> None:
+        super().__init__()
+        if not side.isdigit() or int(side) < 1:
+            raise ConfigError(f"arch {PIXELS + side!r}: expected a number of pixels, as in pixels/32")
+        self.shrink = nn.AdaptiveAvgPool2d(int(side))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        small: Tensor = self.shrink(images.float())
+        return small.flatten(1)[:, :, None, None]
+
+
+class _Features(nn.Module):
+    """The `features` of a torchvision model, its keys as torchvision's, its stem summed."""
+
+    def __init__(self, features: nn.Sequential) -> None:
+        super().__init__()
+        self.features = features
+        for name, layer in features.named_modules():
+            if isinstance(layer, nn.Conv2d):
+                grey = copy.deepcopy(layer)
+                grey.in_channels = 1
+                grey.weight = nn.Parameter(layer.weight.detach().sum(1, keepdim=True))
+                parent, _, child = name.rpartition(".")
+                setattr(features.get_submodule(parent), child, grey)
+                return
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.features(images)
+        return maps
