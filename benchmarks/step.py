@@ -26,7 +26,8 @@ from hilum.images.phantom import write_phantoms
 from hilum.images.store import build_store
 from hilum.records.table import Records
 from hilum.run import Run
-from hilum.train.loop import autocast, choose_device, fit
+from hilum.train.device import autocast, choose_device
+from hilum.train.loop import fit
 from hilum.train.task import Task
 
 SIDE, BATCH, FILMS = 224, 64, 256

@@ -39,8 +39,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 TASKS = {
     "phantoms": {"phantoms": []},
-    "shortcut": {"shortcut": []},
     "real": {"opacity": ["Opacity"], "sex": ["Female"]},
+    "shortcut": {"shortcut": []},
 }
 
 
@@ -99,7 +99,7 @@ def pretrain(films: str, encoder: str, method: str, where: Path) -> Path:
     """One pretraining."""
     more = dict(SETTINGS.get(method, {}))
     if method in TEXT:
-        more |= {"text_model": str(text_model(where))}
+        more |= {"text_model": str(text_model(where)), "text_freeze": 0}
     hold_out = [where / "tables" / f"{task}.csv" for task in ("opacity", "findings", "sex")]
     run: Path = hilum.pretrain(
         method,

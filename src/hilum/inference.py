@@ -21,7 +21,7 @@ from hilum.progress import Progress
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.run import write_atomically
-from hilum.train.loop import autocast, choose_device
+from hilum.train.device import autocast, choose_device
 
 BATCH = 64
 

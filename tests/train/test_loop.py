@@ -8,7 +8,8 @@ from hilum.config import TrainConfig
 from hilum.errors import ConfigError, Interrupted, NumericalError
 from hilum.methods.supervised import Supervised
 from hilum.run import Run
-from hilum.train.loop import choose_device, fit
+from hilum.train.device import choose_device
+from hilum.train.loop import fit
 from hilum.train.optim import LARS, learning_rate, optimizer_for
 from tests import toys
 

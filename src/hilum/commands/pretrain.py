@@ -30,8 +30,9 @@ from hilum.models.weights import MODEL_FILE, to_bytes
 from hilum.records.table import Records
 from hilum.report.pretraining import write_pretraining_page
 from hilum.run import Run
+from hilum.train.device import choose_device
 from hilum.train.health import EVERY, Watch, probe_rows
-from hilum.train.loop import choose_device, fit
+from hilum.train.loop import fit
 from hilum.train.parallel import processes, rank
 from hilum.train.task import Task
 

@@ -27,7 +27,7 @@ from hilum.progress import Progress
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.run import CONFIG
-from hilum.train.loop import autocast, choose_device
+from hilum.train.device import autocast, choose_device
 from hilum.train.task import Task
 
 EXAMPLE = (

@@ -252,8 +252,13 @@ def _batches(source: "_Steps | _Parts", numbers: range, workers: int) -> Iterato
         multiprocessing_context="fork",
         worker_init_fn=_leave_signals_to_main,
     )
-    with forkable():
-        ready = iter(loader)
+    # Blocked while workers start, or a signal could meet one before it ignores it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        with forkable():
+            ready = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield from ready
     except RuntimeError as error:
@@ -278,3 +283,4 @@ def _leave_signals_to_main(_: int) -> None:
     # A terminal and a scheduler signal every process; the main one saves first, then ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

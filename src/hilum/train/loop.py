@@ -17,8 +17,7 @@ from hilum.progress import Progress
 from hilum.run import Run
 from hilum.train import parallel
 from hilum.train.clock import Clock
-from hilum.train.device import autocast as autocast
-from hilum.train.device import choose_device as choose_device
+from hilum.train.device import autocast, choose_device
 from hilum.train.optim import learning_rate, optimizer_for
 from hilum.train.state import State
 from hilum.train.stop import stop_signals
@@ -65,12 +64,12 @@ def fit(
     total = planned_steps(config, loader.num_images)
     between = validate_every or max(per_epoch, total / MOST_VALIDATIONS)
     found: dict[str, float] = {}
-    if validate is not None and validate_every and now.step == 0:
-        found = _validated(validate, task, None)
-        _log(run, {"step": 0, "epoch": 0.0} | found)
     batches = loader.batches(now.step, total)
     clock = Clock(config.save_minutes)
     with Progress("Training", total, unit="steps", done=now.step) as line, stop_signals() as stop:
+        if validate is not None and validate_every and now.step == 0:
+            found = _validated(validate, task, None)
+            _log(run, {"step": 0, "epoch": 0.0} | found)
         while now.step < total and not (config.patience and now.stalled >= config.patience):
             with clock.waiting():
                 batch = next(batches).to(device, task.input)
@@ -89,7 +88,7 @@ def fit(
             clock.count(len(batch) * parallel.world())
             where = {"step": now.step, "epoch": round(now.step / per_epoch, 4), "lr": lr}
             if logged:
-                numbers = {name: float(value) for name, value in terms.items()}
+                numbers = {name: float(parallel.mean_over_processes(value)) for name, value in terms.items()}
                 _log(run, where | numbers | clock.facts())
                 line.update(now.step, **_words(numbers["loss"], lr, found), **clock.words())
             ended = now.step == total or now.step // between > (now.step - 1) // between
