@@ -1,6 +1,7 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 
 import hilum
@@ -8,6 +9,7 @@ from hilum.cli import main
 from hilum.errors import ConfigError, RecordsError
 from hilum.images.phantom import write_phantoms
 from hilum.report.pretraining import health
+from tests import toys
 
 QUICK = {
     "arch": "test_resnet",
@@ -129,3 +131,49 @@ def test_the_page_says_when_a_run_collapsed():
     assert health(fallen).startswith("COLLAPSED: flagged at step 100, and so it was at step 200")
     assert "but flagged as collapsed at step 100" in health([*fallen, row(300, 30.0, False)])
     assert "not watched" in health([{"step": 1, "loss": 2.0}])
+
+
+def test_a_label_free_method_never_reads_a_label(films, tmp_path):
+    table = pd.read_csv(films, dtype=str)
+    table["Nodule"] = "who knows"
+    table["Cardiomegaly"] = "-1"
+    table.to_csv(films.parent / "spoilt.csv", index=False)
+    asked = {"store": films.parent / "store", **QUICK, "steps": 2}
+    run = hilum.pretrain("simclr", records=films.parent / "spoilt.csv", out=tmp_path / "run", **asked)
+    clean = hilum.pretrain("simclr", records=films, out=tmp_path / "clean", **asked)
+    assert (run / "model.safetensors").read_bytes() == (clean / "model.safetensors").read_bytes()
+    spoilt = {"records": films.parent / "spoilt.csv", "findings": ["Cardiomegaly"]}
+    with pytest.raises(RecordsError, match="Cardiomegaly"):
+        hilum.pretrain("supervised", **spoilt, **asked, out=tmp_path / "taught")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("moco", {"queue_size": 8}, "queue-size is 8 and a batch adds 16"),
+        ("moco", {"hard_negatives": "laterality"}, "reads the column laterality, which the table lacks"),
+        ("mae", {}, "mae needs an encoder of patches, a ViT; --arch is test_resnet"),
+        (
+            "simclr",
+            {"pool": "top_k", "top_k": 5},
+            "top_k is 5, but the encoder's last map has 1×1 = 1 places",
+        ),
+        ("simclr", {"positives": "patient", "positive_study": "same"}, "need the column 'study'"),
+        ("dino", {"patch_weight": 1}, "no ViT"),
+        ("clip", {"text_model": "BERT", "max_tokens": 4000}, "max-tokens is 4000"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_message(films, tmp_path, method, settings, message):
+    settings = {**settings, **({"text_model": toys.bert()} if "text_model" in settings else {})}
+    with pytest.raises((ConfigError, RecordsError)) as caught:
+        hilum.pretrain(method, **place(films), **QUICK, steps=2, out=tmp_path / "run", **settings)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_columns_that_a_method_reads_are_in_the_table(films, tmp_path):
+    table = pd.read_csv(films, dtype=str).drop(columns="text")
+    table.to_csv(films.parent / "silent.csv", index=False)
+    asked = {"store": films.parent / "store", **QUICK, "steps": 2, "out": tmp_path / "run"}
+    with pytest.raises(RecordsError, match="there is no column text"):
+        hilum.pretrain("clip", records=films.parent / "silent.csv", text_model=toys.bert(), **asked)

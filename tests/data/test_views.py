@@ -17,9 +17,10 @@ from hilum.data.views import (
     matrices,
 )
 from hilum.errors import ConfigError
+from hilum.images.chance import uniforms
 from hilum.images.spec import InputSpec
 from hilum.images.tone import Tone
-from hilum.images.warp import Geometry, uniforms, warp, warp_boxes
+from hilum.images.warp import Geometry, warp, warp_boxes
 
 FLIPPING = {
     "supcon",
@@ -121,7 +122,7 @@ def test_new_random_numbers_leave_those_of_older_settings_where_they_were(monkey
         u[:, 17:] = 0.999
         return u
 
-    monkeypatch.setattr("hilum.images.warp.uniforms", shorter)
+    monkeypatch.setattr("hilum.images.chance.uniforms", shorter)
     assert np.array_equal(draw(recipe, film, row=5, epoch=0, seed=0), before)
 
 

@@ -6,6 +6,7 @@ import torch
 from torchvision.transforms import functional as tv
 
 from hilum.errors import ConfigError
+from hilum.images.chance import uniforms
 from hilum.images.tone import (
     NUM_UNIFORMS,
     Tone,
@@ -17,7 +18,6 @@ from hilum.images.tone import (
     solarizing_curve,
     tone_curves,
 )
-from hilum.images.warp import uniforms
 
 
 def planned(tone: Tone, num: int) -> TonePlan:

@@ -9,7 +9,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from hilum.errors import ConfigError
-from hilum.images.warp import MAX_DISTORTION, NUM_UNIFORMS, Geometry, uniforms, warp, warp_boxes
+from hilum.images.chance import uniforms
+from hilum.images.warp import MAX_DISTORTION, NUM_UNIFORMS, Geometry, warp, warp_boxes
 
 AFFINE = Geometry(crop_min=0.3, crop_max=0.9, ratio=1.4, shift=1, flip=0.5, rotate=40, shear=15, zoom=1.3)
 WILD = replace(AFFINE, flip_vertical=0.5, translate=0.2, perspective=0.7, distortion=0.3)

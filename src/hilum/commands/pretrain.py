@@ -22,7 +22,7 @@ from hilum.commands._pretext import task_in as task_in
 from hilum.config import PretextConfig, TrainConfig
 from hilum.data.loader import in_order
 from hilum.data.views import ViewRecipe
-from hilum.errors import RecordsError
+from hilum.errors import ConfigError, RecordsError
 from hilum.images.store import Store
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
@@ -74,10 +74,12 @@ def pretrain(config: Settings) -> Path | None:
             log.info("%s: finished before; nothing to do", config.out)
             return config.out
         facts = environment(records, store)
+        # Before the run is opened, whose settings are final: what they get wrong can still be mended.
+        task = open_task(config, records)
+        _refuse_half_an_average(config, task)
+        loader = open_loader(config, task, records, store, partners=open_partners(config, records))
         run = Run.open(config.out, config, facts) if rank() == 0 else Run(config.out)
         with run:
-            task = open_task(config, records)
-            loader = open_loader(config, task, records, store, partners=open_partners(config, records))
             watch = _watch(config, task, records, store, run, watched)
 
             def validate(model: nn.Module) -> dict[str, float]:
@@ -92,6 +94,14 @@ def pretrain(config: Settings) -> Path | None:
                 write_trained_on(run, records, store, config.init)
                 _finish(config, records, run, facts)
     return config.out
+
+
+def _refuse_half_an_average(config: Settings, task: Task) -> None:
+    if task.extras() and (config.ema or config.monitor):
+        raise ConfigError(
+            f"{config.method} keeps two towers, and --ema and --monitor would take the encoder alone from "
+            "another step than its text tower; leave them out"
+        )
 
 
 def _watch(

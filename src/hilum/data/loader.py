@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from hilum.data.partners import Partners
 from hilum.data.views import ViewRecipe, draw_batch
 from hilum.errors import ConfigError, HilumError, RecordsError
+from hilum.images.chance import hashed, uniforms
 from hilum.images.shrink import forkable
 from hilum.images.spec import InputSpec
 from hilum.images.store import Store
-from hilum.images.warp import hashed, uniforms
 from hilum.records.table import Records
 
 _ORDER = 2**31  # in the place of a view's number: the order of an epoch shares no bits with any view

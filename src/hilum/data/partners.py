@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.errors import RecordsError
-from hilum.images.warp import uniforms
+from hilum.images.chance import uniforms
 from hilum.records.table import Records
 
 Alike = Literal["any", "same", "different"]

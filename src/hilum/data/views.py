@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hilum.errors import ConfigError
 from hilum.find import did_you_mean
-from hilum.images import tone, warp
+from hilum.images import chance, tone, warp
 from hilum.images.spec import InputSpec
 from hilum.images.tone import Tone
 from hilum.images.warp import Fit, Geometry
@@ -199,7 +199,7 @@ def _chance(
     recipe: ViewRecipe, index: int, sizes: NDArray[np.integer], rows: ArrayLike, epochs: ArrayLike, seed: int
 ) -> tuple[Float[np.ndarray, "B 3 3"], tone.TonePlan]:
     view = recipe.views[index]
-    u = warp.uniforms(seed, epochs, rows, view=index, count=len(_GEOMETRY) + len(_TONE))
+    u = chance.uniforms(seed, epochs, rows, view=index, count=len(_GEOMETRY) + len(_TONE))
     side = recipe.sides[index]
     placed = view.geometry.matrices(u[:, _GEOMETRY], sizes=sizes, side=side, fit=recipe.fit)
     return placed, view.tone.plan(u[:, _TONE])
