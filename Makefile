@@ -21,16 +21,12 @@ check: .venv/ready
 	$(BIN)/mypy
 
 ## make bench: every claim of speed, measured here
-bench: .venv/ready .venv/bench
+bench: .venv/ready
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	touch $@
-
-.venv/bench: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,bench]"
 	touch $@
 
 clean:

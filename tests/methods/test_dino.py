@@ -83,7 +83,6 @@ def test_one_prototype_and_all_prototypes_are_told_apart():
 
 @LIGHTLY
 def test_the_losses_and_the_centre_agree_with_lightly():
-    pytest.importorskip("lightly")
     from lightly.loss import DINOLoss, IBOTPatchLoss
 
     theirs = DINOLoss(output_dim=7, teacher_temp=0.05, student_temp=0.1, center_momentum=0.9)

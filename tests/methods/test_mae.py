@@ -184,7 +184,6 @@ def test_a_decoder_whose_heads_do_not_divide_its_width_is_refused():
 
 @LIGHTLY
 def test_patches_targets_positions_and_loss_agree_with_lightly():
-    pytest.importorskip("lightly")
     from lightly.models import utils
 
     images = torch.randn(2, 1, 64, 64)
