@@ -50,7 +50,7 @@ def main(folder: Path, out: Path) -> None:
     methods = [*FLOORS, *find.names("hilum.methods")]
     cells = [
         (films, encoder, method)
-        for films, encoder, method in product(TASKS, ENCODERS, methods)
+        for encoder, films, method in product(ENCODERS, TASKS, methods)
         if not (method in VIT_ONLY and encoder != "ViT-S")
         and not (method in TEXT and films == "real")  # one hospital of three wrote readings
         and not (method == "pixels" and encoder != "ResNet-18")

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class Settings(PretextConfig):
     """Trains a method for a few steps while the learning rate rises, and plots the loss.
 
-    A method without negatives (byol, simsiam) may lower its loss by collapse: look at a run's rank too.
+    A method without negatives (byol) may lower its loss by collapse: look at a run's rank too.
     """
 
     out: Path
