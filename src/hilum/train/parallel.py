@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -84,6 +85,8 @@ def synchronised(task: nn.Module) -> nn.Module:
 def _share_statistics(module: nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            plain = (nn.BatchNorm1d.forward, nn.BatchNorm2d.forward, nn.BatchNorm3d.forward)
+            assert type(child).forward in (*plain, BatchNormAct2d.forward), f"what does {type(child)} add?"
             child.forward = _SharedNorm(child)  # type: ignore[method-assign, assignment]
 
 
@@ -115,7 +118,9 @@ class _SharedNorm:
         out: Tensor = (wide - mean.view(shape)) * (variance.view(shape) + norm.eps).rsqrt()
         if norm.affine:
             out = out * norm.weight.view(shape) + norm.bias.view(shape)
-        return out.to(x.dtype)
+        out = out.to(x.dtype)
+        # timm's BatchNormAct2d, of DenseNets and EfficientNets, ends with an activation of its own.
+        return norm.act(norm.drop(out)) if isinstance(norm, BatchNormAct2d) else out
 
 
 def _sum(local: Tensor) -> Tensor:
