@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from hilum.data.loader import Batch, Loader, in_order, order
 from hilum.data.views import CXR, PLAIN, draw
@@ -13,6 +14,7 @@ from hilum.errors import ConfigError, HilumError, RecordsError
 from hilum.images.spec import InputSpec
 from hilum.images.store import build_store
 from hilum.records.table import Records
+from tests import toys
 
 NUM = 13
 SPEC = InputSpec(side=24)
@@ -156,3 +158,13 @@ def test_workers_start_in_a_process_that_has_used_cv2_on_several_threads(source)
     assert len(list(loader(source, workers=1).batches(0, 2))) == 2
     assert cv2.getNumThreads() == 2
     cv2.setNumThreads(before)
+
+
+def test_torchs_loader_pins_what_goes_to_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)  # there is none on a CPU
+    batch = toys.ToyLoader(num_views=2, columns=["patient"]).batch(0)
+    pinned = pin_memory(batch)
+    assert isinstance(pinned, Batch)
+    assert all(torch.equal(a, b + 1) for a, b in zip(pinned.views, batch.views, strict=True))
+    assert torch.equal(pinned.codes["patient"], batch.codes["patient"] + 1)
+    assert torch.equal(pinned.rows, batch.rows)

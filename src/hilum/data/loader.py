@@ -74,6 +74,16 @@ class Batch:
             },
         )
 
+    def pin_memory(self) -> Self:
+        """The batch in memory that a GPU copies from by itself; torch's loader calls it."""
+        return replace(
+            self,
+            views=tuple(view.pin_memory() for view in self.views),
+            labels=self.labels.pin_memory(),
+            codes={name: code.pin_memory() for name, code in self.codes.items()},
+            partner_codes={name: code.pin_memory() for name, code in self.partner_codes.items()},
+        )
+
     def part(self, index: int, of: int) -> Self:
         """One of `of` equal, contiguous parts."""
         size, rest = divmod(len(self), of)
