@@ -30,6 +30,9 @@ from hilum.train.device import autocast, choose_device
 from hilum.train.loop import fit
 from hilum.train.task import Task
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples" / "every_method"))
+from small_bert import write_small_bert
+
 SIDE, BATCH, FILMS = 224, 64, 256
 TEXT = {"clip", "convirt", "gloria"}
 
@@ -52,7 +55,9 @@ def main(name: str, methods: list[str]) -> None:
 
 def _measure(method, records, store, place, device, rounds, steps) -> str:
     patches = "patches" in task_in(method).needs
-    told = {"text_model": str(_bert(place, records))} if method in TEXT else {}
+    told = (
+        {"text_model": str(write_small_bert(place / "bert", records.table["text"]))} if method in TEXT else {}
+    )
     config = settings_of("pretrain", method).build(
         {
             "method": method,
@@ -103,27 +108,6 @@ def _bare(task: Task, batch: Batch, device: torch.device, steps: int) -> float:
         seconds.append(time.perf_counter() - begin)
         task.zero_grad(set_to_none=True)
     return statistics.median(seconds)
-
-
-def _bert(place: Path, records: Records) -> Path:
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = place / "bert"
-    if not folder.exists():
-        folder.mkdir()
-        words = sorted(
-            set(" ".join(records.table["text"]).lower().replace(".", " .").replace(",", " ,").split())
-        )
-        (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
-        BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
-        size = {
-            "hidden_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 256,
-        }
-        BertModel(BertConfig(vocab_size=len(words) + 5, **size)).save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":

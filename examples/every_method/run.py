@@ -20,6 +20,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from small_bert import write_small_bert
+
 import hilum
 from hilum import find
 from hilum.commands import function
@@ -47,6 +49,7 @@ TASKS = {
 def main(folder: Path, out: Path) -> None:
     """Writes the tables, then runs what is not done, two cells at a time."""
     tables(folder, out / "tables")
+    write_small_bert(out / "bert", hilum.Records.read(out / "tables" / "phantoms.csv").table["text"])
     methods = [*FLOORS, *find.names("hilum.methods")]
     cells = [
         (films, encoder, method)
@@ -99,7 +102,7 @@ def pretrain(films: str, encoder: str, method: str, where: Path) -> Path:
     """One pretraining."""
     more = dict(SETTINGS.get(method, {}))
     if method in TEXT:
-        more |= {"text_model": str(text_model(where)), "text_freeze": 0}
+        more |= {"text_model": str(where / "bert"), "text_freeze": 0}
     hold_out = [where / "tables" / f"{task}.csv" for task in ("opacity", "findings", "sex")]
     run: Path = hilum.pretrain(
         method,
@@ -159,31 +162,6 @@ def tables(folder: Path, out: Path) -> None:
     # Tested where the marker says nothing: who leant on it falls.
     table = split.table.assign(image=split.table["image"].where(split.table["split"] == "test", biased))
     hilum.Records(table, split.findings).write(out / "shortcut.csv")
-
-
-def text_model(where: Path) -> Path:
-    """A small BERT with random weights, its vocabulary made from the phantoms' sentences."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = where / "bert"
-    if not (folder / "config.json").exists():
-        texts = hilum.Records.read(where / "tables" / "phantoms.csv").table["text"]
-        words = sorted(
-            {word for text in texts for word in text.lower().replace(".", " .").replace(",", " ,").split()}
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        vocabulary = folder / "vocab.txt"
-        vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
-        BertTokenizerFast(vocab_file=str(vocabulary)).save_pretrained(folder)
-        config = BertConfig(
-            vocab_size=len(words) + 5,
-            hidden_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=256,
-        )
-        BertModel(config).save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from hilum.data.views import PLAIN
 from hilum.errors import ConfigError, OutputError, WeightsError
 from hilum.images.store import Store
 from hilum.models.encoder import Encoder
-from hilum.models.text import ComparesWithTexts
+from hilum.models.text import ComparesWithTexts, TextTower
 from hilum.models.text_files import TEXT_FILE
 from hilum.models.weights import fill, load, read_tensors
 from hilum.progress import Progress
@@ -85,6 +85,10 @@ def zero_shot(config: Settings) -> Path:
     refuse_overlap(config.init, records, store, allow=config.allow_overlap)
     sides = [texts[finding][0] for finding in findings]
     sides += [] if config.exclusive else [texts[finding][1] for finding in findings]
+    tower = task.text
+    assert isinstance(tower, TextTower)
+    for text in {text for side in sides for text in side}:
+        tower.tokenize([text])  # each alone has to say something to the model
     found = similarities(task, sides, records, store, device=config.device, precision=config.precision)
     scores = probabilities(found / config.temperature, exclusive=config.exclusive)
     Predictions.make(records, findings, scores).write(config.out)

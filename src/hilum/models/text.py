@@ -62,6 +62,7 @@ class TextTower(nn.Module):
         most = _positions(bert)
         if not 3 <= max_tokens <= most:
             raise ConfigError(f"--max-tokens is {max_tokens}; this text model reads from 3 to {most}")
+        self.unknown = tokenizer.token_to_id(str(getattr(tokenizer.model, "unk_token", None)))
         tokenizer.enable_truncation(max_tokens)
         tokenizer.enable_padding(pad_id=config.pad_token_id or 0)
         _freeze(bert, freeze)
@@ -92,16 +93,29 @@ class TextTower(nn.Module):
         return self
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Tokens on the model's device."""
+        """Tokens on the model's device.
+
+        Raises:
+            ConfigError: the model knows no word of any of the texts: to it they are all the same.
+        """
         found = self.tokenizer.encode_batch(list(texts))
         device = next(self.bert.parameters()).device
         words = [[-1 if word is None else word for word in one.word_ids] for one in found]
+        if all(self._knows_nothing(one) for one in found):
+            raise ConfigError(
+                f"the text model knows no word of {len(found)} texts, the first of them {texts[0][:80]!r}; "
+                "its tokenizer lacks a vocabulary, or is one for another language"
+            )
         return Tokens(
             torch.tensor([one.ids for one in found], device=device),
             torch.tensor([one.attention_mask for one in found], device=device),
             torch.tensor(words, device=device),
             sum(bool(one.overflowing) for one in found),
         )
+
+    def _knows_nothing(self, one: Any) -> bool:
+        ids = [token for token, word in zip(one.ids, one.word_ids, strict=True) if word is not None]
+        return bool(ids) and all(token == self.unknown for token in ids)
 
     def forward(self, tokens: Tokens, *, layers: int = 1) -> Float[Tensor, "B T D"]:
         """The embeddings of tokens: the sum of the last `layers` hidden states."""
