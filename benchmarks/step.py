@@ -55,9 +55,8 @@ def main(name: str, methods: list[str]) -> None:
 
 def _measure(method, records, store, place, device, rounds, steps) -> str:
     patches = "patches" in task_in(method).needs
-    told = (
-        {"text_model": str(write_small_bert(place / "bert", records.table["text"]))} if method in TEXT else {}
-    )
+    bert = write_small_bert(place / "bert", records.table["text"])
+    told = {"text_model": str(bert), "text_freeze": 0} if method in TEXT else {}
     config = settings_of("pretrain", method).build(
         {
             "method": method,

@@ -221,3 +221,10 @@ def test_the_readings_of_a_hospital_are_read_to_their_end():
     assert num_cut == 0
     assert embedded.isfinite().all()
     assert len(torch.unique(embedded, dim=0)) > 0.9 * len(readings)
+
+
+def test_texts_of_which_no_word_is_known_are_refused():
+    tower = TextTower.open(toys.bert(), freeze=0, pool="mean", max_tokens=16)
+    with pytest.raises(ConfigError, match="knows no word of 2 texts, the first of them '你好'"):
+        tower.tokenize(["你好", "世界"])
+    assert len(tower.tokenize(["你好", "edema"]).ids) == 2
