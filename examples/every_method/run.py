@@ -34,7 +34,7 @@ FLOORS = ("pixels", "random")
 TEXT = ("clip", "convirt", "gloria")
 VIT_ONLY = ("mae",)
 FRACTIONS, SEEDS = [0.01, 0.1, 1.0], [0, 1, 2]
-# Tuned on nothing. Where a moving average is kept, the usual momentum would keep the random start for 32 steps.
+# Not tuned. An average that is kept would still be the random start after 32 steps of a usual momentum.
 SETTINGS: dict[str, dict[str, Any]] = {
     "moco": {"queue_size": 1024},
     "dino": {"num_local": 2, "local_side": 64, "momentum_teacher": 0.9},
