@@ -38,7 +38,7 @@ def table(out: Path, task: str, encoder: str) -> str:
     )
     compared = out / "compared" / f"{task}-{encoder}"
     if not compared.exists():
-        hilum.compare(runs, out=compared, baseline="random", replicates=1000)
+        hilum.compare(runs, out=compared, baseline="random", replicates=2000)
     found = json.loads((compared / "comparison.json").read_text())
     means = {(m["init"], m["fraction"]): m for m in found["means"] if m["finding"] == finding}
     paired = {d["init"]: d for d in found["differences"] if (d["finding"], d["fraction"]) == (finding, 1.0)}
@@ -54,13 +54,16 @@ def table(out: Path, task: str, encoder: str) -> str:
     names = [run.name for run in runs]
     floors = [name for name in ("pixels", "random") if name in names]
     learnt = sorted(set(names) - set(floors), key=lambda name: -(means[name, 1.0]["value"] or 0))
+    corrected = holm({name: paired[name]["p"] for name in [*floors, *learnt] if name in paired})
     for name in [*floors, *learnt]:
         numbers = " | ".join(shown(means[name, fraction]) for fraction in (0.01, 0.1, 1.0))
         facts = json.loads((out / "cells" / f"{FILMS[task]}-{encoder}-{name}.json").read_text())
         last = facts.get("last", {})
         cost = [facts.get("cpu_seconds"), facts.get("peak_mib"), last.get("rankme"), last.get("feature_std")]
         words = [f"{x:.{d}f}" if x is not None else "–" for x, d in zip(cost, (0, 0, 1, 2), strict=True)]
-        lines.append(f"| {name} | {numbers} | {verdict(paired.get(name))} | {' | '.join(words)} |")
+        lines.append(
+            f"| {name} | {numbers} | {verdict(paired.get(name), corrected.get(name))} | {' | '.join(words)} |"
+        )
     return "\n".join([*lines, ""])
 
 
@@ -71,11 +74,22 @@ def shown(mean: dict[str, Any]) -> str:
     return f"{mean['value']:.2f} ({mean['low']:.2f}–{mean['high']:.2f})"
 
 
-def verdict(paired: dict[str, Any] | None) -> str:
+def verdict(paired: dict[str, Any] | None, p: float | None) -> str:
     """The difference with its interval, and what the corrected p allows to say."""
-    if paired is None or paired["value"] is None:
+    if paired is None or p is None:
         return "–"
-    return f"{paired['value']:+.2f} ({paired['low']:+.2f} to {paired['high']:+.2f}): {paired['verdict']}"
+    word = "no evidence of a difference" if p > 0.05 else "higher" if paired["value"] > 0 else "lower"
+    return f"{paired['value']:+.2f} ({paired['low']:+.2f} to {paired['high']:+.2f}), p {p:.3f}: {word}"
+
+
+def holm(p: dict[str, float | None]) -> dict[str, float]:
+    """Holm's correction over the rows of one table: its last column is what was asked beforehand."""
+    known = sorted((value, name) for name, value in p.items() if value is not None)
+    corrected, worst = {}, 0.0
+    for place, (value, name) in enumerate(known):
+        worst = max(worst, min(1.0, value * (len(known) - place)))
+        corrected[name] = worst
+    return corrected
 
 
 if __name__ == "__main__":

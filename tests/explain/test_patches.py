@@ -49,7 +49,7 @@ def test_a_patch_lies_on_the_film_where_the_encoder_saw_it(fit, expected):
 
 
 def test_the_best_patches_come_best_first():
-    scores = RANDOM.permutation(16).reshape(4, 4)
+    scores = RANDOM.permutation(16).reshape(4, 4).astype(float)
     boxes = best_patches(scores, (4, 4), k=3, fit="squash").astype(int)
     assert [scores[y1, x1] for x1, y1, _, _ in boxes] == [15, 14, 13]
 
