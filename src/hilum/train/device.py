@@ -1,6 +1,8 @@
 """What computes, and in which arithmetic."""
 
+import ctypes
 import os
+import sys
 
 import torch
 
@@ -9,6 +11,8 @@ from hilum.errors import ConfigError
 
 def choose_device(name: str) -> torch.device:
     """The device of a name; auto is a GPU where there is one. Under torchrun each process takes its own.
+
+    For a CPU the process keeps the memory that it frees, from here on.
 
     Raises:
         ConfigError: there is no such device here.
@@ -23,7 +27,19 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
         torch.cuda.set_device(device)
+    if device.type == "cpu":
+        _keep_freed_memory()
     return device
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc reuse freed blocks: it would unmap each activation, to be zeroed anew every step."""
+    if sys.platform == "linux":
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack it, or ignore it
+        if set_option is not None:
+            m_trim_threshold, m_mmap_max = -1, -4  # of malloc.h
+            set_option(m_trim_threshold, 2**31 - 1)
+            set_option(m_mmap_max, 0)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
