@@ -40,7 +40,7 @@ TEXT = {"clip", "convirt", "gloria"}
 def main(name: str, methods: list[str]) -> None:
     """One line per method."""
     device = choose_device(name)
-    rounds, steps = (2, 1) if device.type == "cpu" else (3, 40)
+    rounds, steps = (2, 2) if device.type == "cpu" else (3, 40)
     card = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     sys.stdout.write(f"ResNet-50 (ViT-B/16 where patches are needed), {SIDE} px, batch {BATCH}, {card}\n")
     with tempfile.TemporaryDirectory() as folder:
