@@ -18,6 +18,7 @@ ORDER = [
     ["metrics"],
     ["models"],
     ["data"],
+    ["tensorboard"],
     ["run"],
     ["losses"],
     ["train"],

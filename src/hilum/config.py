@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from hilum.errors import ConfigError, MissingError
 from hilum.find import did_you_mean
@@ -86,12 +86,22 @@ class RecordsConfig(Config):
     """The table of radiographs (.csv), or a folder with one sub-folder per class."""
     findings: list[str] = []
     """The columns that are labels. Empty: every column whose values are all 1, 0 or empty."""
-    uncertain: Literal["refuse", "ignore", "zero", "one"] = "refuse"
-    """What a label of -1 (uncertain, as in CheXpert) becomes: an error, unknown, 0 or 1."""
+    ordinal: list[str] = []
+    """Columns that are grades of severity, integers from 0 to some K. Each becomes K findings, "grade 1 or
+    more" and so on; -1 in them can become unknown or 0."""
+    uncertain: list[str] = ["refuse"]
+    """What a label of -1 (uncertain, as in CheXpert) becomes: refuse (an error), ignore (unknown), zero, one,
+    or soft (0.55 to 0.85 for a loss, unknown elsewhere); also by finding, as in: ignore Edema=one. irvin2019
+    and lovt are what these published for each finding."""
     columns: dict[str, str] = {}
     """Which of the file's columns plays which part, for example patient=PatientID."""
     root: Path | None = None
     """The folder that relative image paths start from. Default: where the table lies."""
+
+    @field_validator("uncertain", mode="before")
+    @classmethod
+    def _one_word(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
 
 
 class StoreConfig(Config):
@@ -267,6 +277,8 @@ class TrainConfig(StepConfig):
     """A checkpoint is written this often, and when the run stops or ends."""
     log_every: int = 10
     """Steps between rows of metrics.jsonl."""
+    tensorboard: bool = False
+    """Write the rows of metrics.jsonl for TensorBoard too, into the run's folder tensorboard."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -278,6 +290,50 @@ class TrainConfig(StepConfig):
         if self.patience and not self.monitor:
             raise ValueError("patience needs monitor, the validation metric that it watches")
         return self
+
+
+class ScoringConfig(Config):
+    """How decisions and probabilities are judged on the test split."""
+
+    threshold: str = "youden"
+    """What the threshold of each finding is chosen for, on the validation split: youden (sensitivity +
+    specificity), f1, or a rate to reach, as in sensitivity=0.95 or specificity=0.9."""
+    prevalence: dict[str, float] = {}
+    """Findings' prevalence elsewhere, as in Effusion=0.02: predictive values are also given for there."""
+    calibrate: Literal["none", "temperature", "platt", "isotonic"] = "none"
+    """A correction of the probabilities, fitted on the validation split; the report shows calibration on the
+    test split before and after. Nothing else changes."""
+    subgroups: list[str] = []
+    """Columns whose groups are scored apart, any of the table. Empty: those of sex, age, view and site that
+    there are; none: no groups."""
+    age_bands: list[int] = [18, 40, 60, 80]
+    """The first year of every band of age but the first."""
+    match: dict[str, str] = {}
+    """Findings that the predictions and other records name differently, as in "Opacity=Lung Lesion". Names of
+    one meaning (Effusion, Pleural Effusion) are found without."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _check_threshold(cls, given: str) -> str:
+        name, equals, target = given.partition("=")
+        try:
+            reached = not equals or 0 < float(target) < 1
+        except ValueError:
+            reached = False
+        if not reached or name not in ({"sensitivity", "specificity"} if equals else {"youden", "f1"}):
+            raise ValueError(
+                "expected youden, f1, or a rate between 0 and 1 to reach, as in sensitivity=0.95 or "
+                "specificity=0.9"
+            )
+        return given
+
+    @field_validator("prevalence")
+    @classmethod
+    def _check_prevalence(cls, given: dict[str, float]) -> dict[str, float]:
+        for finding, share in given.items():
+            if not 0 < share < 1:
+                raise ValueError(f"{finding}={share:g}; a prevalence is between 0 and 1")
+        return given
 
 
 class PretextConfig(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, PairsConfig, StepConfig):

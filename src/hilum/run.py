@@ -5,6 +5,7 @@ whatever moment the power goes at, a reader meets the old file or the new one. A
 whose manifest holds the SHA-256 of its files; it counts only when every hash agrees.
 """
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -20,6 +21,7 @@ from typing import Any, Self
 
 from hilum.config import Config, read_yaml
 from hilum.errors import MissingError, OutputError, StorageError
+from hilum.tensorboard import FOLDER, PATTERN, EventWriter
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ KEEP = 2
 """Checkpoints on disk at any moment: one flipped bit or a crash while writing costs only the newest."""
 
 # Settings that cannot change what a run computes: a run may be resumed with others.
-FREE = frozenset({"out", "workers", "save_minutes", "log_every", "store"})
+FREE = frozenset({"out", "workers", "save_minutes", "log_every", "store", "tensorboard"})
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Run:
 
     path: Path
     _lock: int | None = None
+    _events: EventWriter | None = None
 
     @classmethod
     def open(cls, path: Path, config: Config, environment: Mapping[str, Any]) -> Self:
@@ -98,6 +101,7 @@ class Run:
 
     def close(self) -> None:
         """Lets other processes in."""
+        self._end_events()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -117,6 +121,7 @@ class Run:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Seals the run with the hash of each of its files, then removes the checkpoints."""
+        self._end_events()
         files = sorted(p for p in self.path.iterdir() if p.is_file() and not p.name.startswith("."))
         self.write_json(DONE, {**summary, "sha256": {p.name: sha256(p) for p in files}})
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
@@ -131,12 +136,36 @@ class Run:
         return self.write(name, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Appends a row to metrics.jsonl."""
+        """Appends a row to metrics.jsonl, and to TensorBoard's files where they are kept."""
         try:
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+            if self._events is not None:
+                self._events.add(row)
         except OSError as error:
             raise _storage(self.path / METRICS, error) from None
+
+    def keep_events(self) -> None:
+        """From now on rows go to TensorBoard's files too, after those that metrics.jsonl holds now.
+
+        They are copies, not part of what `finish` seals.
+
+        Raises:
+            DependencyError: tensorboard is not installed.
+            StorageError: the disk is full or failing.
+        """
+        self._end_events()
+        folder = self.path / FOLDER
+        try:
+            self._events = EventWriter(folder, self.metrics(), begun=any(folder.glob(PATTERN)))
+        except OSError as error:
+            raise _storage(folder, error) from None
+
+    def _end_events(self) -> None:
+        if self._events is not None:
+            with contextlib.suppress(OSError):  # each row was flushed when it came: a failure was said then
+                self._events.close()
+            self._events = None
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""

@@ -68,7 +68,7 @@ def test_another_setting_on_a_finished_run_is_refused(pretrained, films):
 def test_each_way_to_fit_gives_predictions_a_report_and_a_page(fit, films, pretrained):
     run = hilum.transfer(
         **place(films),
-        **(QUICK | {"steps": 2}),
+        **({} if fit == "logistic" else QUICK | {"steps": 2}),
         init=str(pretrained),
         fit=fit,
         out=films.parent / fit,

@@ -3,8 +3,11 @@ import pytest
 import torch
 
 from hilum.errors import ConfigError
-from hilum.explain.patches import best_patches, heat_map, overlay, patch_overlays
+from hilum.explain.overlay import overlay, with_boxes, with_legend
+from hilum.explain.patches import patch_maps, patch_overlays
+from hilum.explain.placement import best_patches, heat_map, peak
 from hilum.images.spec import InputSpec
+from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
 
 RANDOM = np.random.default_rng(0)
@@ -98,3 +101,55 @@ def test_films_are_shown_at_their_own_size_with_the_scores_of_their_own_view(fit
 def test_an_encoder_without_scores_is_refused():
     with pytest.raises(ConfigError, match="scores no patches"):
         next(patch_overlays(Encoder("test_vit", InputSpec(side=64)), [film(64, 64)]))
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("size", [(48, 48), (40, 90), (90, 40), (31, 64)])
+def test_the_peak_is_where_the_map_is_highest(size, fit):
+    for _ in range(5):
+        scores = RANDOM.normal(size=(5, 5))
+        x, y = peak(scores, size, fit=fit)
+        fine = heat_map(scores, tuple(8 * side for side in size), fit=fit)
+        assert 0 <= x <= size[1]
+        assert 0 <= y <= size[0]
+        row, column = (min(int(8 * at), 8 * length - 1) for at, length in ((y, size[0]), (x, size[1])))
+        # The finer grid has no pixel exactly at the peak.
+        assert fine[row, column] == pytest.approx(np.nanmax(fine), abs=0.15)
+
+
+def test_the_peak_of_a_square_film_is_the_middle_of_its_best_cell():
+    scores = np.zeros((4, 4))
+    scores[1, 3] = 1
+    assert peak(scores, (40, 80), fit="squash") == (70, 15)
+    assert peak(scores, (40, 40), fit="crop") == (35, 15)
+    top = np.zeros((4, 4))
+    top[0, 1] = 1  # in the border above the film, which shows the two middle rows
+    assert peak(top, (20, 40), fit="pad") == (15, 0)
+
+
+def test_a_legend_stands_beside_the_film_and_says_what_was_enlarged():
+    scores = np.arange(9.0).reshape(3, 3)
+    drawn = overlay(film(200, 300), scores, fit="squash")
+    sheet = with_legend(drawn, scores, words=["Edema 0.83"], box="box")
+    assert (sheet[:200, :300] == drawn).all()
+    assert sheet.shape[1] > 300
+    assert sheet.shape[0] > 200
+    bar = sheet[60:120, 310:324]
+    assert (bar[0, 0].astype(int).sum()) > bar[-1, 0].astype(int).sum()  # high is on top, and bright
+    small = with_legend(overlay(film(32, 32), scores, fit="squash"), scores, words=["Edema"])
+    assert (small[32:100, :32] == 255).all()
+
+
+def test_boxes_are_outlined():
+    drawn = with_boxes(np.zeros((40, 50, 3), np.uint8), np.array([[5.0, 10, 20, 30]]))
+    rows, columns, _ = drawn.nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 29, 5, 19)
+
+
+def test_patch_scores_are_maps_too():
+    torch.manual_seed(0)
+    encoder = Encoder("test_vit", InputSpec(side=64), pool="top_k", top_k=2)
+    model = Classifier(encoder, ("Edema",), exclusive=False).eval()
+    images = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(patch_maps(model, images, 0).scores, encoder.patch_scores(images))

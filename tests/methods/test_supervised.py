@@ -10,6 +10,7 @@ from hilum.data.loader import Batch
 from hilum.methods.supervised import Supervised
 from hilum.run import Run
 from hilum.train.loop import fit
+from hilum.train.optim import Fitting
 from tests import toys
 from tests.methods.test_supcon import in_two_processes
 
@@ -39,7 +40,9 @@ def logits_of(task: Supervised, labels: torch.Tensor) -> list[list[float]]:
 
 
 def test_a_frozen_encoder_keeps_its_weights_and_its_batchnorm_statistics(tmp_path):
-    task = Supervised(toys.encoder(), findings=toys.FINDINGS, exclusive=False, freeze=True)
+    task = Supervised(
+        toys.encoder(), findings=toys.FINDINGS, exclusive=False, fitting=Fitting(head_only=True)
+    )
     before = {name: tensor.clone() for name, tensor in task.model.encoder.state_dict().items()}
     config = TrainConfig(steps=5, batch_size=16, precision="float32")
     with Run.open(tmp_path / "run", config, {}) as run:

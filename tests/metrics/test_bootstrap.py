@@ -4,7 +4,7 @@ from sklearn import metrics as sk
 
 from hilum.errors import ConfigError, RecordsError
 from hilum.metrics import resampled
-from hilum.metrics.bootstrap import METRICS, bootstrap, bootstrap_values, difference
+from hilum.metrics.bootstrap import METRICS, bootstrap, bootstrap_all, bootstrap_values, difference
 from hilum.metrics.resampled import CHUNK, draw
 from hilum.metrics.summary import two_sided
 
@@ -23,6 +23,12 @@ def slow(metric: str, truth: np.ndarray, score: np.ndarray) -> float:
         return sk.recall_score(truth, score >= CUT) if truth.any() else NAN
     if metric == "specificity":
         return sk.recall_score(truth, score >= CUT, pos_label=0) if not truth.all() else NAN
+    if metric == "ppv":
+        return sk.precision_score(truth, score >= CUT, zero_division=NAN)
+    if metric == "npv":
+        return sk.precision_score(truth, score >= CUT, pos_label=0, zero_division=NAN)
+    if metric == "f1":
+        return sk.f1_score(truth, score >= CUT) if truth.any() else NAN
     score_of = {"auroc": sk.roc_auc_score, "average_precision": sk.average_precision_score}[metric]
     return score_of(truth, score) if len(set(truth)) == 2 else NAN
 
@@ -345,8 +351,8 @@ def test_equally_good_scores_differ_significantly_in_one_study_of_twenty():
 def test_what_cannot_be_scored_is_refused():
     truth, score, owner = films(13)
     settings = {"patients": owner, "findings": FINDINGS, "replicates": 10}
-    with pytest.raises(ConfigError, match="no metric is called 'f1'; there are auroc"):
-        bootstrap("f1", truth, score, **settings)
+    with pytest.raises(ConfigError, match="no metric is called 'kappa'; there are auroc"):
+        bootstrap("kappa", truth, score, **settings)
     with pytest.raises(ConfigError, match="sensitivity needs a threshold"):
         bootstrap("sensitivity", truth, score, **settings)
     with pytest.raises(ConfigError, match="0 replicates"):
@@ -370,3 +376,88 @@ def test_an_unknown_label_needs_no_score():
             bootstrap_values(metric, truth, blank, **settings),
             bootstrap_values(metric, truth, score, **settings),
         )
+
+
+def some_known(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three findings of different prevalence, a tenth of the labels unknown."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(80), 2)
+    truth = (rng.random((160, 3)) < [0.1, 0.3, 0.6]).astype(float)
+    score = (rng.random(truth.shape) * 0.7 + 0.3 * truth).round(2)
+    truth[rng.random(truth.shape) < 0.1] = NAN
+    return truth, score, owner
+
+
+THREE = ("Hernia", "Edema", "Effusion")
+AREAS = {"auroc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
+
+
+@pytest.mark.parametrize("metric", AREAS)
+def test_averages_of_complete_labels_are_those_of_scikit_learn(metric):
+    truth, score, owner = some_known(0)
+    complete = ~np.isnan(truth).any(axis=1)
+    truth, score, owner = truth[complete], score[complete], owner[complete]
+    found = bootstrap_all(
+        (metric,), truth, score, patients=owner, findings=THREE, replicates=20, seed=0, averages=True
+    )
+    assert [e.finding for e in found] == [*THREE, "macro", "micro", "weighted"]
+    for estimate in found[3:]:
+        expected = AREAS[metric](truth, score, average=estimate.finding)
+        assert estimate.value == pytest.approx(expected, abs=1e-12)
+        assert estimate.positives == truth.sum()
+
+
+@pytest.mark.parametrize("metric", AREAS)
+def test_every_replicate_of_an_average_is_scikit_learn_on_the_drawn_pairs(metric):
+    truth, score, owner = some_known(1)
+    *_, micro, weighted = bootstrap_all(
+        (metric,), truth, score, patients=owner, findings=THREE, replicates=60, seed=5, averages=True
+    )
+    area, known = AREAS[metric], ~np.isnan(truth)
+    expected = []
+    for times in draw(80, 0, seed=5).T.astype(int)[:60]:
+        rows = np.repeat(np.arange(160), times[owner])
+        labels, scores, there = truth[rows], score[rows], known[rows]
+        each = [area(labels[there[:, f], f], scores[there[:, f], f]) for f in range(3)]
+        sizes = np.nansum(labels, axis=0)
+        expected.append((area(labels[there], scores[there]), sizes @ each / sizes.sum()))
+    edges = np.quantile(expected, [0.025, 0.975], axis=0)
+    assert (micro.low, micro.high) == pytest.approx(tuple(edges[:, 0]), abs=1e-12)
+    assert (weighted.low, weighted.high) == pytest.approx(tuple(edges[:, 1]), abs=1e-12)
+    assert micro.value == pytest.approx(area(truth[known], score[known]))
+
+
+def test_an_undefined_finding_is_in_no_weighted_mean_but_its_labels_are_in_the_pairs():
+    truth, score, owner = some_known(2)
+    truth[:, 0] = 1
+    found = bootstrap_all(
+        ("auroc",), truth, score, patients=owner, findings=THREE, replicates=20, seed=0, averages=True
+    )
+    _, edema, effusion, macro, micro, weighted = found
+    sizes = edema.positives, effusion.positives
+    assert weighted.value == pytest.approx(np.average([edema.value, effusion.value], weights=sizes))
+    assert weighted.note == macro.note == "without Hernia (undefined)"
+    known = ~np.isnan(truth)
+    assert micro.value == pytest.approx(sk.roc_auc_score(truth[known], score[known]))
+    assert micro.note == ""
+
+
+def test_metrics_from_one_pass_are_those_of_their_own_passes():
+    truth, score, owner = some_known(3)
+    settings = {"patients": owner, "findings": THREE, "replicates": 70, "seed": 2}
+    cuts = np.array([0.4, NAN, 0.6])
+    together = bootstrap_all(METRICS, truth, score, thresholds=cuts, averages=True, **settings)
+    apart = [e for m in METRICS for e in bootstrap(m, truth, score, thresholds=cuts, **settings)]
+    assert [e for e in together if e.finding not in ("micro", "weighted")] == apart
+
+
+def test_a_predictive_value_of_no_calls_says_so():
+    truth, score, owner = some_known(4)
+    settings = {"patients": owner, "findings": THREE, "replicates": 20}
+    none, one, *_ = bootstrap("ppv", truth, score, thresholds=np.array([2.0, 0.97, 0.5]), **settings)
+    labels = int((~np.isnan(truth[:, 0])).sum())
+    assert (none.value, none.note) == (None, f"undefined: no positive calls among {labels} known labels")
+    assert "only" in one.note
+    assert "positive call" in one.note
+    everyone, *_ = bootstrap("npv", truth, score, thresholds=np.zeros(3), **settings)
+    assert "no negative calls" in everyone.note

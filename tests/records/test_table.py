@@ -89,7 +89,7 @@ def test_forty_defects_are_named_in_one_run_and_nothing_is_written(table, tmp_pa
         "line 5, column 'split': found 'fold1'; expected train, val, test or empty",
         "line 5, column 'Edema': found '1.5'",
         "line 5, column 'Effusion': found '-1' (uncertain) in lines 5, 6; choose",
-        "--uncertain ignore, zero or one",
+        "--uncertain ignore, zero, one or soft; of this finding alone: Effusion=zero",
         "line 5, column 'boxes': found 'nonsense'; expected a JSON list",
         "line 6, column 'boxes'",
         "has no area",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
-from hilum.errors import MissingError, RecordsError
+from hilum.errors import ConfigError, MissingError, RecordsError
+from hilum.metrics.bootstrap import DECISIONS
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.evaluate import Floor, Report, evaluate
@@ -39,7 +40,8 @@ def test_every_number_in_report_json_has_its_interval_and_counts():
     records, predictions = sample()
     content = json.loads(evaluate(predictions, records, **FAST).to_json())
     assert content["schema"] == "hilum.report/1"
-    assert len(content["estimates"]) == 5 * 3
+    # Eight metrics of two findings and their mean; two of them with two more averages.
+    assert len(content["estimates"]) == 8 * 3 + 2 * 2
     for estimate in content["estimates"]:
         assert {"value", "low", "high", "images", "patients", "positives", "note"} <= set(estimate)
         assert estimate["low"] <= estimate["value"] <= estimate["high"]
@@ -103,12 +105,16 @@ def test_decisions_and_their_counts_agree():
         assert at["sensitivity"] == pytest.approx(tp / (tp + fn))
         assert at["specificity"] == pytest.approx(tn / (tn + fp))
         assert at["accuracy"] == pytest.approx((tp + tn) / test.sum())
+        more = {m: report.estimate(m, counts.finding).value for m in ("ppv", "npv", "f1")}
+        assert more["ppv"] == pytest.approx(tp / (tp + fp))
+        assert more["npv"] == pytest.approx(tn / (tn + fn))
+        assert more["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
 
 
 def test_without_a_validation_split_decisions_are_undefined_with_the_reason():
     records, predictions = sample(splits=("train", "test"))
     report = evaluate(predictions, records, **FAST)
-    for metric in ("accuracy", "sensitivity", "specificity"):
+    for metric in DECISIONS:
         for finding in (*records.findings, "macro"):
             estimate = report.estimate(metric, finding)
             assert (estimate.value, estimate.low, estimate.high) == (None, None, None)
@@ -285,3 +291,114 @@ def test_equal_probabilities_give_the_diagonal_and_the_prevalence():
     for curve in report.curves:
         level = curve.x if curve.kind == "roc" else np.full(101, curve.chance)
         np.testing.assert_allclose(curve.y, level, atol=1e-5)
+
+
+@pytest.mark.parametrize("criterion", ["sensitivity=0.9", "specificity=0.9"])
+def test_a_rate_to_reach_is_reached_on_validation_and_named(criterion):
+    records, predictions = sample()
+    held = (records.table["split"] == "val").to_numpy()
+    report = evaluate(predictions, records, threshold=criterion, **FAST)
+    for i, threshold in enumerate(report.thresholds):
+        truth, called = records.labels[held, i], predictions.scores[held, i] >= threshold.value
+        rate = called[truth == 1].mean() if criterion.startswith("sens") else (~called)[truth == 0].mean()
+        assert rate >= 0.9
+        assert criterion.replace("=", " ") in threshold.criterion
+        assert threshold.criterion.endswith("on the validation split")
+
+
+def test_a_rate_that_no_threshold_reaches_is_said():
+    records, predictions = sample(findings=("Edema",))
+    flat = Predictions(predictions.table.assign(Edema=0.5), ("Edema",))
+    report = evaluate(flat, records, threshold="specificity=0.9", **FAST)
+    assert report.thresholds[0].note == "no threshold reaches specificity 0.9 on the validation split"
+    assert report.estimate("ppv", "Edema").note == report.thresholds[0].note
+
+
+def test_predictive_values_at_another_prevalence_follow_from_the_rates():
+    records, predictions = sample()
+    report = evaluate(predictions, records, prevalence={"Effusion": 0.02}, **FAST)
+    sens, spec = (report.estimate(m, "Effusion").value for m in ("sensitivity", "specificity"))
+    found = report.estimate("ppv_at_prevalence", "Effusion")
+    assert found.value == pytest.approx(0.02 * sens / (0.02 * sens + 0.98 * (1 - spec)))
+    assert found.low < found.value < found.high
+    assert report.estimate("ppv_at_prevalence", "Edema") is None
+    with pytest.raises(ConfigError, match=r"Efusion=0.02.*did you mean 'Effusion'"):
+        evaluate(predictions, records, prevalence={"Efusion": 0.02}, **FAST)
+
+
+def test_calibration_has_every_finding_and_no_correction_unless_asked_for():
+    records, predictions = sample()
+    report = evaluate(predictions, records, **FAST)
+    assert [(c.finding, c.version) for c in report.calibration] == [
+        (finding, "as predicted") for finding in records.findings
+    ]
+    assert report.recalibration == ()
+    for one in report.calibration:
+        assert sum(b.images for b in one.bins) == 60
+        assert 0 < one.null_mean < one.null_high
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
+def test_a_correction_is_fitted_on_validation_and_shown_beside_the_prediction(method):
+    records, predictions = sample(patients=400)
+    plain = evaluate(predictions, records, **FAST)
+    report = evaluate(predictions, records, calibrate=method, **FAST)
+    assert report.calibration[:2] == plain.calibration
+    assert report.estimates == plain.estimates
+    assert [(c.finding, c.version) for c in report.calibration[2:]] == [
+        (finding, method) for finding in records.findings
+    ]
+    blind = evaluate(predictions, flipped(records, "test"), calibrate=method, **FAST)
+    assert blind.recalibration == report.recalibration
+    other = evaluate(predictions, flipped(records, "val"), calibrate=method, **FAST)
+    assert other.recalibration != report.recalibration
+
+
+def test_a_wrong_scale_is_found_and_corrected(tmp_path):
+    records, predictions = sample(patients=1500, findings=("Edema",), prevalence=0.5)
+    odds = predictions.table["Edema"] / (1 - predictions.table["Edema"])
+    sure = Predictions(predictions.table.assign(Edema=odds**4 / (1 + odds**4)), ("Edema",))
+    report = evaluate(sure, records, calibrate="platt", **FAST)
+    before, after = report.calibration
+    assert before.evident
+    assert before.estimates[1].high < 1
+    assert not after.evident
+    assert after.error < before.error / 3
+    report.write(tmp_path / "report.json")
+    assert Report.read(tmp_path / "report.json") == report
+
+
+def test_a_correction_without_a_validation_split_is_refused_with_the_way_out():
+    for splits in (("train", "test"), ("",)):
+        records, predictions = sample(splits=splits)
+        with pytest.raises(RecordsError, match=r"--calibrate platt.*hilum records split"):
+            evaluate(predictions, records, calibrate="platt", **FAST)
+
+
+def test_exclusive_findings_are_corrected_by_one_temperature():
+    findings = ("a", "b", "c")
+    records, predictions = sample(findings=findings, patients=200)
+    rng = np.random.default_rng(0)
+    right = rng.normal(size=(len(records), 3))
+    chance = np.exp(right) / np.exp(right).sum(axis=1, keepdims=True)
+    truth = np.stack([rng.multinomial(1, row) for row in chance])
+    sure = np.exp(3 * right) / np.exp(3 * right).sum(axis=1, keepdims=True)
+    base = records.table[["image", "patient", "split"]]
+    records, predictions = table(base, truth, findings), predicted(base, sure, findings)
+    report = evaluate(predictions, records, exclusive=True, calibrate="temperature", **FAST)
+    assert [c.finding for c in report.calibration] == ["all", *findings] * 2
+    assert report.recalibration[0].parameters["temperature"][0] == pytest.approx(3, rel=0.2)
+    assert report.calibration[0].evident
+    assert not report.calibration[4].evident
+    with pytest.raises(RecordsError, match="use --calibrate temperature"):
+        evaluate(predictions, records, exclusive=True, calibrate="isotonic", **FAST)
+
+
+def test_a_report_of_before_averages_and_calibration_is_still_read(tmp_path):
+    records, predictions = sample()
+    report = evaluate(predictions, records, **FAST)
+    content = json.loads(report.to_json())
+    for name in ("prevalence", "calibration", "recalibration"):
+        del content[name]
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert Report.read(tmp_path / "report.json").estimates == report.estimates

@@ -127,6 +127,42 @@ def test_the_first_lines_say_result_interval_size_floors_and_warning(page, repor
     assert "Random weights reaches 0.612 (0.580 to 0.640)" in header
 
 
+def test_the_page_has_averages_decisions_elsewhere_and_calibration(tmp_path):
+    records, predictions = sample(patients=400)
+    report = evaluate(
+        predictions,
+        records,
+        replicates=50,
+        threshold="specificity=0.8",
+        prevalence={"Edema": 0.02},
+        calibrate="platt",
+    )
+    write_page(report, tmp_path / "report.html")
+    text = " ".join(" ".join(checked(tmp_path / "report.html").text).split())
+    for estimate in (*report.estimates, *(e for c in report.calibration for e in c.estimates)):
+        low, high = number(estimate.low), number(estimate.high)
+        assert f"{number(estimate.value)} ({low} to {high})" in text
+    for one in report.calibration:
+        assert all(number(value) in text for value in (one.error, one.null_mean, one.null_high))
+        assert all(number(part.probability) in text for part in one.bins)
+    assert "specificity 0.8 or more on the validation split" in text
+    assert "Platt correction was fitted on the validation split" in text
+    assert 'id="fig-calibration"' in (tmp_path / "report.html").read_text()
+
+
+def test_the_words_on_calibration_are_those_of_the_errors(tmp_path):
+    records, predictions = sample(patients=800)
+    sure = predictions.table.assign(Edema=(predictions.table["Edema"] > 0.5) * 0.9 + 0.05)
+    report = evaluate(Predictions(sure, predictions.findings), records, replicates=50, calibrate="platt")
+    write_page(report, tmp_path / "report.html")
+    text = " ".join(" ".join(checked(tmp_path / "report.html").text).split())
+    evident = [one.finding for one in report.calibration[:2] if one.evident]
+    assert "Edema" in evident
+    assert f"As predicted: miscalibrated, more than chance explains: {', '.join(evident)}" in text
+    assert not any(one.evident for one in report.calibration[2:])
+    assert "After the Platt correction: no evidence of miscalibration for any of the 2 findings" in text
+
+
 def test_names_are_escaped_and_mathematics_is_not_read_into_them(page):
     text = page.read_text()
     assert "<b>Edema" not in text

@@ -38,6 +38,31 @@ def test_a_head_is_scikit_learns_at_the_penalty_that_is_best_on_validation():
         )
 
 
+def test_a_penalty_that_is_given_is_that_of_every_finding():
+    features, labels = films(150, 0)
+    val_features, val_labels = films(80, 1)
+    every = np.ones((1, 150), bool)
+    ((weight, bias),) = fit_heads(
+        features, labels, val_features, val_labels, subsets=every, exclusive=False, penalty=0.0327
+    )
+    scaler = StandardScaler().fit(features)
+    for f in range(2):
+        peer = LogisticRegression(C=0.0327, max_iter=5000, tol=1e-8)
+        peer.fit(scaler.transform(features), labels[:, f])
+        expected = peer.decision_function(scaler.transform(val_features))
+        assert np.allclose(val_features @ weight[f] + bias[f], expected, atol=2e-3)
+    classes = np.stack([labels[:, 0], 1 - labels[:, 0]], 1)
+    val_classes = np.stack([val_labels[:, 0], 1 - val_labels[:, 0]], 1)
+    ((weight, bias),) = fit_heads(
+        features, classes, val_features, val_classes, subsets=every, exclusive=True, penalty=0.316
+    )
+    # Two classes are one logistic regression on the difference, whose two halves share the penalty.
+    peer = LogisticRegression(C=2 * 0.316, max_iter=5000, tol=1e-8)
+    peer.fit(scaler.transform(features), labels[:, 0])
+    expected = peer.decision_function(scaler.transform(val_features))
+    assert np.allclose(val_features @ (weight[0] - weight[1]) + bias[0] - bias[1], expected, atol=5e-3)
+
+
 def test_unknown_rows_of_exclusive_findings_weigh_nothing():
     features, labels = films(90, 0)
     exclusive = np.stack([labels[:, 0], 1 - labels[:, 0]], 1)

@@ -10,7 +10,7 @@ from hilum.methods.supervised import Supervised
 from hilum.run import Run
 from hilum.train.device import choose_device
 from hilum.train.loop import fit
-from hilum.train.optim import LARS, learning_rate, optimizer_for
+from hilum.train.optim import LARS, Fitting, learning_rate, optimizer_for
 from tests import toys
 
 
@@ -70,6 +70,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_cause(tmp_path):
         NumericalError, match=r"loss became nan at step 0.*model.head.weight.*--precision float32"
     ):
         train(tmp_path / "run", settings(), task=task)
+
+
+def test_weights_that_the_last_step_broke_are_neither_validated_nor_kept(tmp_path):
+    class Steep(Supervised):
+        def forward(self, batch):
+            return {"loss": 1e30 * self.model.head.weight.sum()}
+
+    looked = []
+    config = settings(steps=1, lr=1e30, warmup=0, optimizer="sgd", schedule="constant")
+    with pytest.raises(NumericalError, match=r"after step 1 weights are not finite: model\.head.*--clip 1"):
+        train(
+            tmp_path / "run",
+            config,
+            task=Steep(toys.encoder(), findings=toys.FINDINGS, exclusive=False),
+            validate=lambda model: looked.append(model) or {},
+        )
+    assert looked == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -171,7 +188,9 @@ def test_a_part_of_one_radiograph_is_refused_where_batch_norm_trains(tmp_path):
         ConfigError, match=r"16 parts is 1 radiograph at a time; the BatchNorm in model\.encoder"
     ):
         train(tmp_path / "run", settings(accumulate=16))
-    frozen = Supervised(toys.encoder(), findings=toys.FINDINGS, exclusive=False, freeze=True)
+    frozen = Supervised(
+        toys.encoder(), findings=toys.FINDINGS, exclusive=False, fitting=Fitting(head_only=True)
+    )
     train(tmp_path / "frozen", settings(accumulate=16), task=frozen)
 
 

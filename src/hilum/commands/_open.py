@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from hilum.config import EncoderConfig, RecordsConfig, StoreConfig
+from hilum.config import EncoderConfig, RecordsConfig, ScoringConfig, StoreConfig
 from hilum.errors import RecordsError
 from hilum.images.spec import InputSpec
 from hilum.images.store import Store, build_store
@@ -24,6 +25,7 @@ from hilum.models.architectures import PIXELS
 from hilum.models.encoder import Encoder
 from hilum.models.pooling import Pooling
 from hilum.models.weights import load_encoder
+from hilum.records.groups import read_groups
 from hilum.records.table import Records
 from hilum.run import Run
 
@@ -32,16 +34,25 @@ log = logging.getLogger(__name__)
 TRAINED_ON = "trained_on.json"
 
 
-def open_records(config: RecordsConfig, *, labels: bool = True) -> Records:
+def open_records(config: RecordsConfig, *, labels: bool = True, check_files: bool = True) -> Records:
     """The table as the settings say; without `labels` no finding is read."""
     return Records.read(
         config.records,
         findings=config.findings,
+        ordinal=config.ordinal,
         uncertain=config.uncertain,
         columns=config.columns,
         root=config.root,
         labels=labels,
+        check_files=check_files,
     )
+
+
+def open_groups(config: ScoringConfig, path: Path, records: Records) -> pd.DataFrame | None:
+    """The groups of radiographs that are scored apart; `records` are the whole table at `path`."""
+    if config.subgroups == ["none"]:
+        return None
+    return read_groups(records, path, columns=config.subgroups, age_bands=config.age_bands)
 
 
 def open_store(config: StoreConfig, records: Records) -> tuple[Records, Store]:
@@ -106,6 +117,7 @@ def environment(records: Records, store: Store | None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "argv": sys.argv,
         "records_sha256": records.sha256,
+        "uncertain_labels": {one.finding: f"{one.labels} by {one.policy}" for one in records.changed},
         "store": store.digest if store else None,
         "excluded_unreadable": sorted(Path(p).name for p in store.excluded) if store else [],
     }
@@ -145,10 +157,11 @@ def refuse_overlap(init: Path, test: Records, store: Store, *, allow: bool) -> i
     patients = len(set(seen["patients"]) & set(now["patients"]))
     images = len(set(seen["images"]) & set(now["images"]))
     if (patients or images) and not allow:
+        alike = "" if images else " Patients of two data sets who only have the same name must be renamed."
         raise RecordsError(
             f"{init}: was trained on {patients} patients and {images} films of this test split. Its scores "
-            "there would mean nothing. Pretrain again with --hold-out this table, or say --allow-overlap, "
-            "which the report repeats"
+            f"there would mean nothing.{alike} Pretrain again with --hold-out this table, or say "
+            "--allow-overlap, which a report of the run repeats"
         )
     return patients
 

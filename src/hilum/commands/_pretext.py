@@ -60,6 +60,8 @@ def open_trainable(config: PretextConfig) -> Trainable:
         )
     told = _with_text(free, config) if "text" in task_class.needs else free
     left_out["without a text"] = len(free) - len(told)
+    if "findings" in task_class.needs:  # a classifier's loss: it can take soft labels
+        told = told.softened()
     known = _with_label(told, config, task_class) if "labels" in task_class.needs else told
     left_out["without a label"] = len(told) - len(known)
     return Trainable(known, {reason: count for reason, count in left_out.items() if count})

@@ -5,6 +5,9 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import field_validator
+
+from hilum.commands._open import open_records
 from hilum.config import Config, RecordsConfig, read_yaml
 from hilum.errors import ConfigError, MissingError, OutputError
 from hilum.records.predictions import Predictions
@@ -25,13 +28,21 @@ class Settings(Config):
     runs: list[Path]
     """Runs of transfer with the same records; each is known by the name of its folder."""
     out: Path
-    """Folder for comparison.json and compare.html; it must not exist."""
+    """Folder for comparison.json, compare.html and leaderboard.html; it must not exist."""
     baseline: str = ""
     """The run that the others are compared with, by its folder's name; empty: the first."""
-    metric: Literal["auroc", "average_precision"] = "auroc"
-    """What is compared."""
+    against: Literal["baseline", "all"] = "baseline"
+    """What each run is compared with: the baseline, or all others, corrected for all these pairs."""
+    metric: list[Literal["auroc", "average_precision", "accuracy"]] = ["auroc"]
+    """What is compared: auroc, average_precision, accuracy (at thresholds chosen on validation), or several.
+    Conclusions are drawn from the first."""
     replicates: int = 2000
     """Bootstrap replicates behind each interval."""
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _one_metric(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
 
 
 def compare(config: Settings) -> Path:
@@ -50,40 +61,46 @@ def compare(config: Settings) -> Path:
         if not (run / DONE).exists():
             raise MissingError(f"{run}: no finished run; its own command, given again, finishes it")
     cells = [cell for run, name in zip(config.runs, names, strict=True) for cell in cells_of(run, name)]
-    records = _records(config.runs)
     found = compare_cells(
         cells,
-        records,
+        _records(config.runs),
         baseline=config.baseline or names[0],
-        metric=config.metric,
+        against=config.against,
+        metrics=config.metric,
         replicates=config.replicates,
     )
     config.out.mkdir(parents=True)
     found.write(config.out / "comparison.json")
     found.write_page(config.out / "compare.html")
+    found.write_leaderboard(config.out / "leaderboard.html")
     return config.out
 
 
 def cells_of(run: Path, name: str) -> list[Cell]:
-    """The cells of a run of transfer: the run itself, if it has one fraction and one seed."""
+    """The cells of a run of transfer: the run itself, if it has one budget of labels and one seed."""
     folders = sorted((run / "cells").iterdir()) if (run / "cells").is_dir() else [run]
-    cells = []
-    for folder in folders:
-        settings = read_yaml(folder / "config.yaml")
-        if "label_fraction" not in settings:
-            raise ConfigError(f"{folder}: is no run of transfer")
-        report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-        cells.append(
-            Cell(
-                init=name,
-                fraction=settings["label_fraction"][0],
-                seed=settings["seeds"][0],
-                run=str(folder),
-                predictions=Predictions.read(folder / "predictions.csv"),
-                report=report,
-            )
-        )
-    return cells
+    return [_cell(folder, name) for folder in folders]
+
+
+def _cell(folder: Path, name: str) -> Cell:
+    settings = read_yaml(folder / "config.yaml")
+    if "label_fraction" not in settings:
+        raise ConfigError(f"{folder}: is no run of transfer")
+    done: dict[str, Any] = json.loads((folder / DONE).read_text()) if (folder / DONE).exists() else {}
+    # A run of several cells has a list of shots, a cell has one of them.
+    shots = settings.get("shots", 0)
+    return Cell(
+        init=name,
+        fraction=settings["label_fraction"][0],
+        seed=settings["seeds"][0],
+        run=str(folder),
+        predictions=Predictions.read(folder / "predictions.csv"),
+        report=json.loads((folder / "report.json").read_text()),
+        shots=int((shots[0] if shots else 0) if isinstance(shots, list) else shots),
+        settings=settings,
+        seconds=done.get("seconds"),
+        parameters=done.get("parameters"),
+    )
 
 
 def _records(runs: list[Path]) -> Records:
@@ -92,23 +109,18 @@ def _records(runs: list[Path]) -> Records:
     Raises:
         ConfigError: they were scored on different tables, or the same was read in different ways.
     """
-    ways = {}
+    ways: dict[str, tuple[Path, RecordsConfig]] = {}
     for run in runs:
-        settings = read_yaml(run / "config.yaml")
-        way = {key: settings[key] for key in RecordsConfig.model_fields}
-        ways[json.dumps(way, sort_keys=True)] = (run, way)
+        path = run / "config.yaml"
+        settings = read_yaml(path)
+        way = RecordsConfig.build(
+            {key: settings[key] for key in RecordsConfig.model_fields if key in settings}, str(path)
+        )
+        ways[way.model_dump_json()] = (run, way)
     if len(ways) > 1:
         (one, _), (other, _) = list(ways.values())[:2]
         raise ConfigError(
             f"{one} and {other} were scored on different records; only equal ones can be compared"
         )
     ((_, way),) = ways.values()
-    read = RecordsConfig.build(way, "config.yaml")
-    return Records.read(
-        read.records,
-        findings=read.findings,
-        uncertain=read.uncertain,
-        columns=read.columns,
-        root=read.root,
-        check_files=False,
-    )
+    return open_records(way, check_files=False)

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from hilum import inference
-from hilum.commands._open import open_records, open_store
+from hilum.commands._open import open_records, open_store, refuse_overlap
 from hilum.config import RecordsConfig, StoreConfig
 from hilum.errors import OutputError, WeightsError
 from hilum.models.classifier import Classifier
@@ -25,6 +25,9 @@ class Settings(RecordsConfig, StoreConfig):
     """The table that is written; it must not exist."""
     split: str = ""
     """Only rows of this split; empty: all."""
+    allow_overlap: bool = False
+    """Predict radiographs to be tested on (the test split; all, where there is no split) of which the model
+    was trained on some, or on other films of their patients."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."""
 
@@ -40,6 +43,11 @@ def predict(config: Settings) -> Path:
         )
     records = open_records(config)
     records, store = open_store(config, records.where(config.split) if config.split else records)
+    splits = set(records.table["split"])
+    tested = records if splits == {""} else records.where("test")
+    overlap = refuse_overlap(config.model, tested, store, allow=config.allow_overlap)
+    if overlap:
+        log.warning("%d of the patients were trained on: scores on them would mean little", overlap)
     inference.predict(model, records, store, device=config.device).write(config.out)
     log.info("%d radiographs, %d findings", len(records), len(model.findings))
     return config.out

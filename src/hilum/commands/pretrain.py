@@ -30,6 +30,7 @@ from hilum.models.weights import MODEL_FILE, to_bytes
 from hilum.records.table import Records
 from hilum.report.pretraining import write_pretraining_page
 from hilum.run import Run
+from hilum.tensorboard import require_tensorboard
 from hilum.train.device import choose_device
 from hilum.train.health import EVERY, Watch, probe_rows
 from hilum.train.loop import fit
@@ -60,6 +61,8 @@ def pretrain(config: Settings) -> Path | None:
     Rows whose split is val or test are never trained on, nor are the patients that `hold_out` names.
     """
     device = choose_device(config.device)
+    if config.tensorboard:
+        require_tensorboard()
     with processes(device):
         trainable = open_trainable(config)
         watched = labels_of(config, config.watch_finding) if config.watch_finding else None

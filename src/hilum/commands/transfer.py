@@ -3,48 +3,59 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
-import torch
-from torch import nn
+import pandas as pd
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from hilum.commands._door import check_encoder, one_class, with_split
+from hilum.commands._elsewhere import Elsewhere, open_elsewhere, score_elsewhere
+from hilum.commands._fits import (
+    FROM_FEATURES,
+    Cell,
+    Nearest,
+    fit_by_gradient,
+    fit_from_features,
+    predictions_of,
+)
 from hilum.commands._open import (
     environment,
     open_encoder,
+    open_groups,
     open_records,
     open_store,
     refuse_overlap,
     write_trained_on,
 )
 from hilum.commands.compare import cells_of
-from hilum.config import EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig
-from hilum.data.loader import Loader
-from hilum.data.views import PRESETS, ViewRecipe
-from hilum.errors import RecordsError
+from hilum.config import (
+    EncoderConfig,
+    RecordsConfig,
+    ScoringConfig,
+    StoreConfig,
+    TrainConfig,
+    ViewsConfig,
+    flag,
+)
 from hilum.images.store import Store
-from hilum.inference import embed, predict
-from hilum.methods.supervised import Supervised
-from hilum.metrics.classification import mean_auroc
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
 from hilum.models.weights import MODEL_FILE, to_bytes
-from hilum.records.splits import split_patients
 from hilum.records.table import Records
 from hilum.report.compare import compare as compare_cells
 from hilum.report.evaluate import Report, evaluate
 from hilum.report.page import write_page
 from hilum.report.summary import headline
 from hilum.run import Run
-from hilum.train.heads import fit_heads
-from hilum.train.loop import fit
+from hilum.tensorboard import require_tensorboard
 
 EXAMPLE = "hilum transfer --records films.csv --init runs/simclr --label-fraction 0.01 0.1 1 --out runs/probe"
 
 log = logging.getLogger(__name__)
 
 
-class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConfig):
+class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, ScoringConfig, TrainConfig):
     """Fits findings on an encoder and scores them on the test split.
 
     Several label fractions or seeds make one run with a cell for each, compared on one page.
@@ -54,211 +65,222 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     """Where the run is written. An unfinished run there is resumed."""
     init: str = "random"
     """The encoder: a run, a weights file, imagenet (needs a network), random, or pixels (32×32)."""
-    fit: Literal["logistic", "linear", "finetune"] = "logistic"
-    """What is trained: a head by logistic regression, a head by gradient descent, or everything."""
+    fit: Literal["logistic", "knn", "linear", "finetune", "linear_then_finetune", "lora"] = "logistic"
+    """What is trained. logistic: a head, by logistic regression. knn: nothing, the nearest films vote.
+    linear: a head, by gradient descent. finetune: everything. linear_then_finetune: a head, then everything.
+    lora: a head, and small matrices beside those of a ViT's attention."""
     label_fraction: list[float] = [1.0]
     """Shares of the training patients whose labels are used; those of a smaller share are in the larger."""
+    shots: NonNegativeInt = 0
+    """In place of label_fraction: how many positives and negatives of each finding are used; 0: no limit."""
     seeds: list[int] = [0]
     """Draws of the training patients, and of everything else that is random in a fit."""
     exclusive: bool = False
     """Exactly one finding is present in each radiograph: softmax in place of a sigmoid per finding."""
+    penalty: NonNegativeFloat = 0.0
+    """logistic: scikit-learn's C, small is strong; 0: chosen on validation, for each finding."""
+    neighbours: NonNegativeInt = 0
+    """knn: how many films vote; 0: chosen on validation."""
+    train_from: str = ""
+    """The first block of the encoder that is trained (layer3, blocks.6); those before it stay as they are,
+    BatchNorm statistics too. Empty: all are trained."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The learning rate of a block over that of the next one; the head's is lr, or head_lr."""
+    head_lr: NonNegativeFloat = 0.0
+    """Peak learning rate of the head; 0: lr."""
+    linear_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """linear_then_finetune: the share of the run that the head has alone. Each part has its own schedule."""
+    lora_rank: PositiveInt = 8
+    """lora: rank of the matrices."""
+    lora_alpha: PositiveFloat = 16.0
+    """lora: their product counts alpha / rank."""
+    weighting: Literal["none", "balanced"] = "none"
+    """balanced: of each finding, positives and negatives count alike in sum; if exclusive, findings do."""
+    loss: Literal["cross_entropy", "focal", "asymmetric"] = "cross_entropy"
+    """What is minimised; focal and asymmetric weigh films less that are easy already."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How much of each label is spread over the other values."""
+    mixup: NonNegativeFloat = 0.0
+    """Films are mixed in pairs, by shares from Beta(mixup, mixup); 0: none are."""
     allow_overlap: bool = False
     """Score an encoder that was trained on test patients; the report says so."""
     monitor: str = "val_auroc"
     """Validation metric by which the best epoch is kept; empty: the last epoch is kept."""
+    test_records: Path | None = None
+    """A table of another data set that each fit is tested on too, with the thresholds chosen here; read as
+    the first is. Its report is in the folder external."""
     replicates: int = 2000
     """Bootstrap replicates behind each interval."""
+
+    # Which fits read which settings; those that are not here are read by all, or change no result.
+    READ_BY: ClassVar[dict[str, str]] = {
+        "penalty": "logistic",
+        "neighbours": "knn",
+        "linear_share": "linear_then_finetune",
+        "lora_rank lora_alpha": "lora",
+        "train_from layer_decay": "finetune linear_then_finetune",
+        "head_lr": "finetune linear_then_finetune lora",
+        "weighting loss label_smoothing mixup views view epochs steps batch_size accumulate optimizer lr "
+        "schedule warmup weight_decay momentum clip ema monitor patience tensorboard": (
+            "linear finetune linear_then_finetune lora"
+        ),
+    }
+
+    @model_validator(mode="after")
+    def _check_fit(self) -> Self:
+        if self.shots and self.label_fraction != [1.0]:
+            raise ValueError("shots and label_fraction both limit the labels; give one of them")
+        defaults, idle = type(self).defaults(), []
+        for names, fits in self.READ_BY.items():
+            changed = [name for name in names.split() if getattr(self, name) != defaults[name]]
+            if changed and self.fit not in fits.split():
+                idle.append(f"{' and '.join(map(flag, changed))} (for --fit {' or '.join(fits.split())})")
+        if self.fit in ("logistic", "knn") and any(word.endswith("soft") for word in self.uncertain):
+            idle.append("--uncertain soft (for fits by gradient descent)")
+        if idle:
+            raise ValueError(
+                f"--fit {self.fit} does not use {', '.join(idle)}; leave that out, or choose another fit"
+            )
+        return self
 
 
 def transfer(config: Settings) -> Path:
     """Fits every cell that is not finished yet, scores it, and returns the run."""
-    records, store = open_store(config, open_records(config))
-    records = _split(records, config)
-    encoder = _encoder(config, config.seed)
+    if config.tensorboard:
+        require_tensorboard()
+    read = open_records(config)
+    groups = open_groups(config, config.records, read)
+    records, store = open_store(config, read)
+    records = with_split(records, config)
+    encoder = open_encoder(config.init, config, seed=config.seed)
+    check_encoder(config, encoder, records.findings)
     overlap = refuse_overlap(Path(config.init), records.where("test"), store, allow=config.allow_overlap)
     facts = environment(records, store) | {"test_patients_trained_on": overlap}
-    cells = [Cell(fraction, seed) for fraction in config.label_fraction for seed in config.seeds]
+    given = _Given(records, store, encoder, facts, groups, _elsewhere(config, records, store))
+    cells = [
+        Cell(fraction, seed, config.shots) for fraction in config.label_fraction for seed in config.seeds
+    ]
+    if config.shots:
+        cells[0].labelled(records.where("train"))  # more than there are is refused before a run is begun
     with Run.open(config.out, config, facts) as run:
         if run.finished:
             log.info("%s: finished before; nothing to do", config.out)
             return config.out
         if len(cells) == 1:
-            classifier = _fit(config, cells[0], encoder, records, store, run)
-            report = _score(classifier, config, records, store, run, facts)
+            together = _from_features(config, cells, given)
+            report = _fit_cell(config, cells[0], given, run, together)
             write_page(report, run.path / "report.html", images=film_of(store), metrics=run.metrics())
             log.info("%s", headline(report))
         else:
-            _fit_grid(config, cells, encoder, records, store, run, facts)
-        run.finish({"cells": len(cells)})
+            _fit_grid(config, cells, given, run)
+        run.finish({"cells": len(cells), "parameters": given.parameters})
     return config.out
 
 
-class Cell(NamedTuple):
-    """One fit among several that differ in these alone."""
+class _Given(NamedTuple):
+    """What all cells start from."""
 
-    fraction: float
-    seed: int
+    records: Records
+    store: Store
+    encoder: Encoder
+    """As `init` has it, for fits from features; gradient descent opens its own."""
+    facts: dict[str, Any]
+    groups: pd.DataFrame | None
+    elsewhere: Elsewhere | None
 
     @property
-    def name(self) -> str:
-        """The folder of the cell.
-
-        >>> Cell(0.01, 3).name
-        'fraction-0.01-seed-3'
-        """
-        return f"fraction-{self.fraction:g}-seed-{self.seed}"
+    def parameters(self) -> int:
+        """How many numbers the encoder has."""
+        return sum(weight.numel() for weight in self.encoder.parameters())
 
 
-def _fit_grid(
-    config: Settings,
-    cells: list[Cell],
-    encoder: Encoder,
-    records: Records,
-    store: Store,
-    run: Run,
-    facts: dict[str, Any],
-) -> None:
+def _fit_grid(config: Settings, cells: list[Cell], given: _Given, run: Run) -> None:
     folders = {cell: run.path / "cells" / cell.name for cell in cells}
     todo = [cell for cell in cells if not Run(folders[cell]).finished]
     log.info("%d of %d cells to fit", len(todo), len(cells))
-    together = _logistic(config, todo, encoder, records, store) if config.fit == "logistic" and todo else {}
+    together = _from_features(config, todo, given)
     for cell in todo:
         one = config.model_copy(
             update={"label_fraction": [cell.fraction], "seeds": [cell.seed], "out": folders[cell]}
         )
-        with Run.open(folders[cell], one, facts) as inner:
-            classifier = together.get(cell) or _fit(
-                one, cell, _encoder(one, cell.seed), records, store, inner
-            )
-            # One encoder serves all logistic cells; copies of it would fill the disk.
-            report = _score(
-                classifier, one, records, store, inner, facts, keep_model=config.fit != "logistic"
-            )
-            inner.finish({"fraction": cell.fraction, "seed": cell.seed})
+        with Run.open(folders[cell], one, given.facts) as inner:
+            # One encoder serves all cells that are fitted from features; copies of it would fill the disk.
+            report = _fit_cell(one, cell, given, inner, together, keep_model=not together)
+            inner.finish(cell._asdict() | {"parameters": given.parameters})
             log.info("%s: %s", cell.name, headline(report))
-    side_by_side = compare_cells(
-        cells_of(run.path, run.path.resolve().name), records, baseline=run.path.resolve().name
-    )
+    name = run.path.resolve().name
+    side_by_side = compare_cells(cells_of(run.path, name), given.records, baseline=name)
     side_by_side.write(run.path / "comparison.json")
     side_by_side.write_page(run.path / "compare.html")
 
 
-def _fit(
-    config: Settings, cell: Cell, encoder: Encoder, records: Records, store: Store, run: Run
-) -> Classifier:
-    if config.fit == "logistic":
-        return _logistic(config, [cell], encoder, records, store)[cell]
-    labelled = records.where("train").share(cell.fraction, seed=cell.seed)
-    torch.manual_seed(cell.seed)
-    encoder.requires_grad_(True)
-    task = Supervised(
-        encoder, findings=records.findings, exclusive=config.exclusive, freeze=config.fit == "linear"
-    )
-    recipe = ViewRecipe((PRESETS[config.views].change(**config.view),)).at(encoder.input)
-    loader = Loader(
-        store, labelled, recipe, batch_size=config.batch_size, seed=cell.seed, workers=config.workers
-    )
-    val = records.where("val")
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, Classifier)
-        scores = predict(model, val, store, device=config.device, precision=config.precision).scores
-        return {"val_auroc": mean_auroc(val.labels, scores)}
-
-    fit(task, loader, config.model_copy(update={"seed": cell.seed}), run, validate=validate)
-    return task.model
+def _from_features(config: Settings, cells: list[Cell], given: _Given) -> dict[Cell, Classifier | Nearest]:
+    if config.fit not in FROM_FEATURES or not cells:
+        return {}
+    return fit_from_features(config, cells, given.encoder, given.records, given.store)
 
 
-def _logistic(
-    config: Settings, cells: list[Cell], encoder: Encoder, records: Records, store: Store
-) -> dict[Cell, Classifier]:
-    """All cells solved together from features that are encoded once."""
-    cache = config.store.expanduser() / "features"
-    train, val = records.where("train"), records.where("val")
-    features, val_features = (
-        embed(encoder, part, store, device=config.device, precision=config.precision, cache=cache)
-        for part in (train, val)
-    )
-    subsets = np.stack(
-        [
-            train.table["patient"].isin(train.share(c.fraction, seed=c.seed).table["patient"]).to_numpy()
-            for c in cells
-        ]
-    )
-    heads = fit_heads(
-        features, train.labels, val_features, val.labels, subsets=subsets, exclusive=config.exclusive
-    )
-    classifiers = {}
-    for cell, (weight, bias) in zip(cells, heads, strict=True):
-        classifier = Classifier(encoder, records.findings, exclusive=config.exclusive)
-        classifier.head.weight.data.copy_(torch.from_numpy(weight))
-        classifier.head.bias.data.copy_(torch.from_numpy(bias))
-        classifiers[cell] = classifier.eval()
-    return classifiers
-
-
-def _score(
-    classifier: Classifier,
+def _fit_cell(
     config: Settings,
-    records: Records,
-    store: Store,
+    cell: Cell,
+    given: _Given,
     run: Run,
-    facts: dict[str, Any],
+    together: dict[Cell, Classifier | Nearest],
     *,
     keep_model: bool = True,
 ) -> Report:
+    records, store = given.records, given.store
+    fitted = together.get(cell) or fit_by_gradient(config, cell, records, store, run)
     scored = records.take(records.table["split"].isin(["val", "test"]).to_numpy())
-    cache = config.store.expanduser() / "features" if config.fit == "logistic" else None
-    predictions = predict(
-        classifier, scored, store, device=config.device, precision=config.precision, cache=cache
-    )
+    predictions = predictions_of(fitted, config, scored, store)
     report = evaluate(
         predictions,
         records,
         exclusive=config.exclusive,
         replicates=config.replicates,
+        threshold=config.threshold,
+        prevalence=config.prevalence,
+        calibrate=config.calibrate,
+        groups=given.groups,
         excluded=store.excluded,
-        notes=_notes(facts),
-        provenance=facts | {"settings": config.model_dump(mode="json")},
+        notes=_notes(given, cell),
+        provenance=given.facts | {"settings": config.model_dump(mode="json")},
     )
     predictions.write(run.path / "predictions.csv")
     report.write(run.path / "report.json")
-    if keep_model:
-        run.write(MODEL_FILE, to_bytes(classifier, parent=config.init))
+    if given.elsewhere:
+        score_elsewhere(fitted, config, given.elsewhere, report, run.path / "external")
+    if keep_model and isinstance(fitted, Classifier):
+        run.write(MODEL_FILE, to_bytes(fitted, parent=config.init))
         write_trained_on(run, records.where("train"), store, config.init)
     return report
 
 
-def _encoder(config: Settings, seed: int) -> Encoder:
-    return open_encoder(config.init, config, seed=seed)
-
-
-def _split(records: Records, config: Settings) -> Records:
-    """The table with its own split, or with one made by patient where it has none."""
-    if not records.findings:
-        raise RecordsError(f"{config.records}: no column of findings (1, 0 or empty); transfer needs labels")
-    present = set(records.table["split"])
-    if present == {""}:
-        log.info(
-            "%s has no split: made one by patient, 70 %% train, 10 %% val, 20 %% test, seed %d",
-            config.records,
-            config.seed,
-        )
-        return split_patients(records, val=0.1, test=0.2, seed=config.seed)
-    missing = {"train", "val", "test"} - present
-    if missing:
-        raise RecordsError(
-            f"{config.records}: column split has no {', '.join(sorted(missing))} rows; transfer trains on "
-            "train, chooses on val and scores on test. `hilum records split` makes all three by patient"
-        )
-    return records
-
-
-def _notes(facts: dict[str, Any]) -> list[str]:
-    seen = facts["test_patients_trained_on"]
-    return (
-        [f"The encoder was trained on {seen} of the test patients: these scores mean little."] if seen else []
+def _elsewhere(config: Settings, records: Records, store: Store) -> Elsewhere | None:
+    if config.test_records is None:
+        return None
+    return open_elsewhere(
+        RecordsConfig(records=config.test_records, uncertain=config.uncertain),
+        config,
+        known=records,
+        known_store=store,
+        init=Path(config.init),
+        allow_overlap=config.allow_overlap,
     )
+
+
+def _notes(given: _Given, cell: Cell) -> list[str]:
+    seen, notes = given.facts["test_patients_trained_on"], []
+    if seen:
+        notes.append(f"The encoder was trained on {seen} of the test patients: these scores mean little.")
+    labelled = cell.labelled(given.records.where("train"))
+    if lacking := one_class(labelled):
+        notes.append(
+            f"Of the {len(labelled)} radiographs that labels are of, {', '.join(lacking)}: its scores mean "
+            "nothing, and draw the mean towards one half."
+        )
+        log.warning("%s", notes[-1])
+    return notes
 
 
 def film_of(store: Store) -> Callable[[str], np.ndarray]:

@@ -6,20 +6,26 @@ whatever is scored.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from hilum.errors import ConfigError, RecordsError
-from hilum.metrics.resampled import prepare, resample
-from hilum.metrics.summary import interval, lines, two_sided
+from hilum.metrics.resampled import DECISIONS
+from hilum.metrics.sampling import METRICS, RANKING, Sampled, Sampling
+from hilum.metrics.summary import Line, calls, interval, lines, two_sided
 
-AT_THRESHOLD = ("accuracy", "sensitivity", "specificity")
-"""Metrics of decisions."""
-
-METRICS = ("auroc", "average_precision", *AT_THRESHOLD, "brier")
-"""All metrics that have an interval."""
+__all__ = [
+    "DECISIONS",
+    "METRICS",
+    "RANKING",
+    "Difference",
+    "Estimate",
+    "bootstrap",
+    "bootstrap_all",
+    "bootstrap_values",
+    "difference",
+]
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,10 @@ class Estimate:
     """A metric of one finding with its interval and what it was computed from.
 
     `value` is None where the metric is undefined, `low` and `high` where the interval is; `note` says why.
-    Images, patients and positives are those with a known label. The finding "macro" is the mean over the
-    findings that are defined; its positives are those of all findings together.
+    Images, patients and positives are those with a known label. Three findings are averages, whose positives
+    are those of all findings together: "macro", the mean over the findings that are defined; "weighted", that
+    mean weighted by the number of positives (in a replicate: by the replicate's); "micro", the metric of all
+    pairs of a radiograph and a finding whose label is known, thrown together as if of one finding.
     """
 
     metric: str
@@ -77,24 +85,75 @@ def bootstrap(
 ) -> list[Estimate]:
     """The metric of every finding, and their mean ("macro") where there are several.
 
-    Truth is 1, 0 or NaN (unknown, left out). `metric` is one of `METRICS`; accuracy, sensitivity and
-    specificity need `thresholds`: a finding is called present from its own on, and has no value where it is
-    NaN. The number of threads changes no number.
+    Truth is 1, 0 or NaN (unknown, left out). `metric` is one of `METRICS`; those of `DECISIONS` need
+    `thresholds`: a finding is called present from its own on, and has no value where it is NaN. The number of
+    threads changes no number.
 
     Raises:
         ConfigError: the metric is none of `METRICS`, or lacks its thresholds.
         RecordsError: there is no row, a label is neither 1, 0 nor NaN, or a labelled image has a score that
             is not finite.
     """
-    sampling = _Sampling(metric, truth, patients, replicates, seed, threads)
-    point, drawn = sampling.values(score, thresholds)
+    return bootstrap_all(
+        (metric,),
+        truth,
+        score,
+        patients=patients,
+        findings=findings,
+        replicates=replicates,
+        seed=seed,
+        thresholds=thresholds,
+        level=level,
+        threads=threads,
+    )
+
+
+def bootstrap_all(
+    metrics: Sequence[str],
+    truth: Shaped[np.ndarray, "N F"],
+    score: Shaped[np.ndarray, "N F"],
+    *,
+    patients: Shaped[np.ndarray, " N"],
+    findings: Sequence[str],
+    replicates: int,
+    seed: int,
+    thresholds: Shaped[np.ndarray, " F"] | None = None,
+    averages: bool = False,
+    level: float = 0.95,
+    threads: int | None = None,
+) -> list[Estimate]:
+    """Several metrics from one pass over the resamples: the estimates of the first, then of the next.
+
+    With `averages`, "micro" and "weighted" follow "macro" where the metric is one of `RANKING`.
+
+    Raises:
+        ConfigError: as `bootstrap`.
+        RecordsError: as `bootstrap`.
+    """
+    sampling = Sampling(truth, patients, replicates, seed, threads)
+    sampled = sampling.values(metrics, score, thresholds, averages=averages)
+    called = None if thresholds is None else calls(sampling.truth, score, thresholds)
     estimates = []
-    for line in lines(metric, sampling.truth, patients=patients, findings=findings, point=point):
-        value, sample = line.of(point, drawn)
-        low, high, remarks = _interval(value, sample, line.patients, level)
-        note = "; ".join(line.remarks + remarks)
-        estimates.append(Estimate(metric, line.finding, value, low, high, *line.counts, note))
+    for metric, values in sampled.items():
+        names = ("micro", "weighted") if averages and metric in RANKING else ()
+        for line in lines(
+            metric,
+            sampling.truth,
+            patients=patients,
+            findings=findings,
+            point=values.point,
+            called=called,
+            averages=names,
+        ):
+            estimates.append(_estimate(metric, line, values, level))
     return estimates
+
+
+def _estimate(metric: str, line: Line, sampled: Sampled, level: float) -> Estimate:
+    value, sample = line.of(sampled.point, sampled.drawn)
+    low, high, remarks = _interval(value, sample, line.patients, level)
+    note = "; ".join(line.remarks + remarks)
+    return Estimate(metric, line.finding, value, low, high, *line.counts, note)
 
 
 def difference(
@@ -118,10 +177,10 @@ def difference(
         ConfigError: as `bootstrap`.
         RecordsError: as `bootstrap`.
     """
-    sampling = _Sampling(metric, truth, patients, replicates, seed, threads)
-    point_a, drawn_a = sampling.values(score_a, thresholds_a)
-    point_b, drawn_b = sampling.values(score_b, thresholds_b)
-    point, drawn = point_a - point_b, drawn_a - drawn_b
+    sampling = Sampling(truth, patients, replicates, seed, threads)
+    a = sampling.values((metric,), score_a, thresholds_a)[metric]
+    b = sampling.values((metric,), score_b, thresholds_b)[metric]
+    point, drawn = a.point - b.point, a.drawn - b.drawn
     differences = []
     for line in lines(metric, sampling.truth, patients=patients, findings=findings, point=point):
         value, sample = line.of(point, drawn)
@@ -149,64 +208,11 @@ def bootstrap_values(
         ConfigError: as `bootstrap`.
         RecordsError: as `bootstrap`.
     """
-    return _Sampling(metric, truth, patients, replicates, seed, threads).values(score, thresholds)[1]
-
-
-@dataclass
-class _Sampling:
-    """Resamples of the patients of one table of labels; every score gets the same ones."""
-
-    metric: str
-    labels: Shaped[np.ndarray, "N F"]
-    patients: Shaped[np.ndarray, " N"]
-    replicates: int
-    seed: int
-    threads: int | None
-    truth: Float[np.ndarray, "N F"] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise ConfigError(f"no metric is called {self.metric!r}; there are {', '.join(METRICS)}")
-        if self.replicates < 1:
-            raise ConfigError(f"{self.replicates} replicates give no interval; ask for 1,000 or more")
-        if not len(self.labels):
-            raise RecordsError("there is nothing to score: the table of labels has no row")
-        self.truth = self.labels.astype(np.float64)
-        known = ~np.isnan(self.truth)
-        _refuse(known & (self.truth != 0) & (self.truth != 1), self.truth, "label", "1, 0 or NaN (unknown)")
-
-    def values(
-        self, score: Shaped[np.ndarray, "N F"], thresholds: Shaped[np.ndarray, " F"] | None
-    ) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, "R F"]]:
-        """The metric of every finding on all patients, and in every replicate."""
-        if self.metric in AT_THRESHOLD and thresholds is None:
-            raise ConfigError(f"{self.metric} needs a threshold for every finding: give `thresholds`")
-        _refuse(~np.isnan(self.truth) & ~np.isfinite(score), score, "score", "a finite number")
-        names, patient = np.unique(self.patients, return_inverse=True)
-        num = len(names)
-        cuts = np.full(score.shape[1], 0.5) if thresholds is None else thresholds.astype(np.float64)
-        metrics = [
-            prepare(self.metric, truth, column, patient=patient, num_patients=num, threshold=float(cut))
-            for truth, column, cut in zip(self.truth.T, score.T, cuts, strict=True)
-        ]
-        everybody = np.ones((num, 1), np.float32)
-        point = np.array([metric(everybody)[0] for metric in metrics])
-        drawn = resample(metrics, num, replicates=self.replicates, seed=self.seed, threads=self.threads)
-        return point, drawn
+    sampling = Sampling(truth, patients, replicates, seed, threads)
+    return sampling.values((metric,), score, thresholds)[metric].drawn
 
 
 def _interval(
     value: float | None, sample: Float[np.ndarray, " R"], patients: int, level: float
 ) -> tuple[float | None, float | None, tuple[str, ...]]:
     return (None, None, ()) if value is None else interval(sample, patients=patients, level=level)
-
-
-def _refuse(
-    wrong: Shaped[np.ndarray, "N F"], found: Shaped[np.ndarray, "N F"], what: str, expected: str
-) -> None:
-    if wrong.any():
-        row, column = (int(place) for place in np.argwhere(wrong)[0])
-        raise RecordsError(
-            f"row {row}, finding {column} (both from 0): the {what} is {float(found[row, column])}, expected "
-            f"{expected}; {int(wrong.sum()):,} such in all"
-        )

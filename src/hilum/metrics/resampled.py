@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped
 from scipy.sparse import csr_array
 
-Metric = Callable[[Float32[np.ndarray, "P R"]], Float[np.ndarray, " R"]]
-"""From how often each patient was drawn in each resample to the metric in each; NaN is undefined."""
+Metric = Callable[[Float32[np.ndarray, "P R"]], Float[np.ndarray, "R M"]]
+"""From how often each patient was drawn in each resample to metrics in each; NaN is undefined."""
 
 CHUNK = 64
 """Resamples that are computed together, and drawn from one stream: another number draws other patients."""
@@ -35,21 +35,25 @@ def draw(num_patients: int, chunk: int, *, seed: int) -> Float32[np.ndarray, "P 
 
 def resample(
     metrics: Sequence[Metric], num_patients: int, *, replicates: int, seed: int, threads: int | None = None
-) -> Float[np.ndarray, "R F"]:
-    """Every metric in every resample; the same for any number of threads."""
+) -> Float[np.ndarray, "R C"]:
+    """Every metric in every resample, side by side; the same for any number of threads."""
 
-    def values(chunk: int) -> Float[np.ndarray, "r F"]:
+    def values(chunk: int) -> Float[np.ndarray, "r C"]:
         num = min(CHUNK, replicates - chunk * CHUNK)
         drawn = np.ascontiguousarray(draw(num_patients, chunk, seed=seed)[:, :num])
-        return np.stack([metric(drawn) for metric in metrics], axis=1)
+        return np.concatenate([metric(drawn) for metric in metrics], axis=1)
 
     chunks = range(-(-replicates // CHUNK))
     with ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
         return np.concatenate(list(pool.map(values, chunks)))
 
 
+DECISIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "f1")
+"""Metrics of decisions at a threshold."""
+
+
 def prepare(
-    metric: str,
+    metrics: Sequence[str],
     truth: Shaped[np.ndarray, " N"],
     score: Shaped[np.ndarray, " N"],
     *,
@@ -57,24 +61,56 @@ def prepare(
     num_patients: int,
     threshold: float,
 ) -> Metric:
-    """The metric of one finding; unknown labels (NaN) are left out, and patients are numbered from 0."""
+    """The metrics of one finding, a column each; unknown labels (NaN) are left out.
+
+    Patients are numbered from 0. Besides the metrics there is "positives", their number.
+    """
     known = ~np.isnan(truth)
     positive, value, owner = truth[known] == 1, score[known].astype(np.float64), patient[known]
-    if metric == "auroc":
-        return _Ranking.of(positive, value, owner, num_patients, either=True).auroc
-    if metric == "average_precision":
-        return _Ranking.of(positive, value, owner, num_patients).average_precision
-    if metric != "brier" and np.isnan(threshold):
-        return lambda drawn: np.full(drawn.shape[1], np.nan)
-    called, all_known = value >= threshold, np.ones(len(value))
-    gain, among = {
-        "accuracy": (positive == called, all_known),
-        "sensitivity": (positive & called, positive),
-        "specificity": (~positive & ~called, ~positive),
-        "brier": ((value - positive) ** 2, all_known),
-    }[metric]
-    sums = np.stack([np.bincount(owner, weights=part, minlength=num_patients) for part in (gain, among)])
-    return lambda drawn: _divide(*(sums @ drawn))
+
+    def sums(parts: Sequence[np.ndarray], number: type[np.floating]) -> Float[np.ndarray, "S P"]:
+        rows = [np.bincount(owner, weights=part, minlength=num_patients) for part in parts]
+        return np.stack(rows).astype(number)
+
+    made: dict[str, Callable[[Float32[np.ndarray, "P R"]], Float[np.ndarray, " R"]]] = {}
+    if "auroc" in metrics:
+        made["auroc"] = _Ranking.of(positive, value, owner, num_patients, either=True).auroc
+    if "average_precision" in metrics:
+        made["average_precision"] = _Ranking.of(positive, value, owner, num_patients).average_precision
+    if "brier" in metrics:
+        loss = sums([(value - positive) ** 2, np.ones(len(value))], np.float64)
+        made["brier"] = lambda drawn: _divide(*(loss @ drawn))
+    if "positives" in metrics:
+        count = sums([positive], np.float32)
+        made["positives"] = lambda drawn: (count @ drawn)[0].astype(np.float64)
+    called = value >= threshold
+    cells = [positive & called, positive & ~called, ~positive & called, ~positive & ~called]
+    # Counts of so many images are exact in float32, and a product of float32 needs no copy of the draws.
+    table = sums(cells, np.float32 if len(value) <= EXACT else np.float64)
+
+    def values(drawn: Float32[np.ndarray, "P R"]) -> Float[np.ndarray, "R M"]:
+        wanted = set(metrics) & set(DECISIONS)
+        nothing = np.full(drawn.shape[1], np.nan)
+        found = {name: metric(drawn) for name, metric in made.items()}
+        if wanted and not np.isnan(threshold):
+            found |= _decisions((table @ drawn).astype(np.float64))
+        return np.stack([found.get(metric, nothing) for metric in metrics], axis=1)
+
+    return values
+
+
+def _decisions(counts: Float[np.ndarray, "4 R"]) -> dict[str, Float[np.ndarray, " R"]]:
+    """Metrics of true positives, false negatives, false positives and true negatives."""
+    tp, fn, fp, tn = counts
+    return {
+        "accuracy": _divide(tp + tn, tp + fn + fp + tn),
+        "sensitivity": _divide(tp, tp + fn),
+        "specificity": _divide(tn, fp + tn),
+        "ppv": _divide(tp, tp + fp),
+        "npv": _divide(tn, fn + tn),
+        # Without positives it would be 0 for any decisions.
+        "f1": np.where(tp + fn > 0, _divide(2 * tp, 2 * tp + fn + fp), np.nan),
+    }
 
 
 @dataclass(frozen=True)

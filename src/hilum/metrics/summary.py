@@ -20,6 +20,9 @@ _NEEDED = {
     "average_precision": ("positives", "negatives"),
     "sensitivity": ("positives",),
     "specificity": ("negatives",),
+    "f1": ("positives",),
+    "ppv": ("positive calls",),
+    "npv": ("negative calls",),
 }
 
 
@@ -58,30 +61,46 @@ def lines(
     *,
     patients: Shaped[np.ndarray, " N"],
     findings: Sequence[str],
-    point: Float[np.ndarray, " F"],
+    point: Float[np.ndarray, " C"],
+    called: Sequence[int | None] | None = None,
+    averages: Sequence[str] = (),
 ) -> list[Line]:
-    """Every finding, then "macro", the mean of the defined ones, where there are several."""
+    """Every finding, then, where there are several, "macro", the mean of the defined ones, and `averages`.
+
+    Those have their own columns behind the findings'. `called` is how many known labels of a finding were
+    called present, None without a threshold.
+    """
     made = []
     for column, finding in enumerate(findings):
         labels = truth[:, column]
         known = ~np.isnan(labels)
         counts = (int(known.sum()), _distinct(patients[known]), int((labels == 1).sum()))
-        remarks = _remarks(metric, *counts, undefined=bool(np.isnan(point[column])))
+        calls = called[column] if called is not None else None
+        remarks = _remarks(metric, *counts, calls=calls, undefined=bool(np.isnan(point[column])))
         made.append(Line(finding, (column,), *counts, remarks))
     if len(made) == 1:
         return made
     lost = [line.finding for line in made if np.isnan(point[list(line.columns)]).any()]
     without = f"without {', '.join(lost)} (undefined)" if len(lost) < len(made) else "no finding is defined"
     labelled = ~np.isnan(truth).all(axis=1)
-    macro = Line(
-        finding="macro",
-        columns=tuple(int(column) for column in np.flatnonzero(~np.isnan(point))),
-        images=int(labelled.sum()),
-        patients=_distinct(patients[labelled]),
-        positives=sum(line.positives for line in made),
-        remarks=(without,) if lost else (),
-    )
-    return [*made, macro]
+    counts = (int(labelled.sum()), _distinct(patients[labelled]), sum(line.positives for line in made))
+    defined = tuple(int(column) for column in np.flatnonzero(~np.isnan(point[: len(made)])))
+    remarks = (without,) if lost else ()
+    macro = Line("macro", defined, *counts, remarks)
+    more = [
+        # All labels of all findings are in "micro", those of a finding without positives too.
+        Line(name, (len(made) + place,), *counts, () if name == "micro" and defined else remarks)
+        for place, name in enumerate(averages)
+    ]
+    return [*made, macro, *more]
+
+
+def calls(
+    truth: Float[np.ndarray, "N F"], score: Shaped[np.ndarray, "N F"], thresholds: Shaped[np.ndarray, " F"]
+) -> list[int | None]:
+    """How many of the known labels of each finding are called present; None without a threshold."""
+    called = ((score >= thresholds) & ~np.isnan(truth)).sum(axis=0)
+    return [None if np.isnan(cut) else int(count) for cut, count in zip(thresholds, called, strict=True)]
 
 
 def interval(
@@ -111,12 +130,15 @@ def two_sided(drawn: Float[np.ndarray, " R"]) -> float:
     return min(1.0, 2 * (rarer + 1) / (len(defined) + 1))
 
 
-def _remarks(metric: str, images: int, patients: int, positives: int, *, undefined: bool) -> tuple[str, ...]:
+def _remarks(
+    metric: str, images: int, patients: int, positives: int, *, calls: int | None, undefined: bool
+) -> tuple[str, ...]:
     """Why the metric is undefined, or what it has too few of to be leant on."""
     if not images:
         return ("undefined: no label is known",)
     have = {"positives": positives, "negatives": images - positives}
-    needed = _NEEDED.get(metric, ())
+    have |= {"positive calls": calls, "negative calls": images - calls} if calls is not None else {}
+    needed = [name for name in _NEEDED.get(metric, ()) if name in have]
     missing = [f"no {name}" for name in needed if not have[name]]
     if missing:
         return (f"undefined: {' and '.join(missing)} among {_count(images, 'known labels')}",)

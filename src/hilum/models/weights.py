@@ -94,12 +94,14 @@ def locate(source: Path) -> Path:
     path = source / MODEL_FILE if source.is_dir() else source
     if path.is_file():
         return path
-    unfinished = source.is_dir() and (source / "checkpoints").is_dir()
-    cure = (
-        "the run is unfinished; its own command, given again, finishes it"
-        if unfinished
-        else "give a run or a weights file"
-    )
+    cure = "give a run or a weights file"
+    if (source / "checkpoints").is_dir():
+        cure = "the run is unfinished; its own command, given again, finishes it"
+    elif (source / "predictions.csv").is_file():
+        cure = (
+            "the run kept its predictions and no model: knn has none, and a logistic fit keeps its own only "
+            "where it is alone, with one label fraction and one seed"
+        )
     raise MissingError(f"{path}: no such weights file; {cure}")
 
 

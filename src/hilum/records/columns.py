@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hilum.find import did_you_mean
 from hilum.records.defects import Defects, listed
+from hilum.records.ordinal import SIGN
 
 PARTS: dict[str, tuple[str, ...]] = {
     "image": (
@@ -33,6 +34,8 @@ class Plan:
     findings: tuple[str, ...]
     candidates: tuple[str, ...]
     """Columns that are findings if their cells are labels; only where none were named."""
+    ordinal: tuple[str, ...]
+    """Columns of grades, which are among the findings or the candidates too."""
     own_patient: bool
     """Each radiograph is its own patient."""
 
@@ -43,6 +46,7 @@ def plan(
     findings: Sequence[str],
     columns: Mapping[str, str],
     defects: Defects,
+    ordinal: Sequence[str] = (),
     line: int = 1,
 ) -> Plan:
     """Finds the columns by the settings, then by their names; what is missing or unknown becomes a defect."""
@@ -54,7 +58,7 @@ def plan(
     for part, aliases in PARTS.items():
         if part not in columns and part not in parts:
             needed = part in ("image", "patient")
-            free = [name for name in names if needed or name not in findings]
+            free = [name for name in names if needed or name not in (*findings, *ordinal)]
             _recognise(part, aliases, free, parts)
     own_patient = own_patient or ("image" in parts and parts.get("patient") == parts["image"])
     if "image" not in parts and "image" not in columns:
@@ -68,13 +72,20 @@ def plan(
             line=line,
         )
     free = [name for name in names if name not in parts.values()]
-    _refuse_findings(findings, names, parts, free, defects)
-    named = tuple(name for name in dict.fromkeys(findings) if name in free)
+    _refuse_findings("findings", findings, names, parts, free, defects)
+    _refuse_findings("ordinal", ordinal, names, parts, free, defects)
+    graded = tuple(name for name in dict.fromkeys(ordinal) if name in free)
+    for name in (name for name in names for one in graded if name.startswith(f"{one}{SIGN}")):
+        problem = (
+            "--ordinal makes a finding of this name; rename the column, or name it in --findings instead"
+        )
+        defects.add("columns", problem, line=line, column=name)
+    named = tuple(name for name in dict.fromkeys((*findings, *graded) if findings else ()) if name in free)
     if not findings:
         for name in sorted(set(free) & set(PARTS)):
             _log().warning("column %r is not used, because the %s is %r", name, name, parts.get(name))
     candidates = () if findings else tuple(name for name in free if name not in PARTS)
-    return Plan(parts, named, candidates, own_patient)
+    return Plan(parts, named, candidates, graded, own_patient)
 
 
 def _chosen(names: list[str], columns: Mapping[str, str], defects: Defects) -> dict[str, str]:
@@ -109,16 +120,21 @@ def _recognise(part: str, aliases: Sequence[str], names: list[str], parts: dict[
 
 
 def _refuse_findings(
-    findings: Sequence[str], names: list[str], parts: Mapping[str, str], free: list[str], defects: Defects
+    setting: str,
+    findings: Sequence[str],
+    names: list[str],
+    parts: Mapping[str, str],
+    free: list[str],
+    defects: Defects,
 ) -> None:
     for name in dict.fromkeys(findings):
         if name in PARTS or name in parts.values():
             defects.add(
-                "settings", f"--findings {name}: that is the name of a part of the table, so no finding's"
+                "settings", f"--{setting} {name}: that is the name of a part of the table, so no finding's"
             )
         elif name not in names:
             near = did_you_mean(name, free) or f"; columns are {listed(free)}"
-            defects.add("settings", f"--findings {name}: there is no column {name!r}{near}")
+            defects.add("settings", f"--{setting} {name}: there is no column {name!r}{near}")
 
 
 def _plain(name: str) -> str:

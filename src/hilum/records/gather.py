@@ -16,26 +16,50 @@ from hilum.records.cells import ages, split_of
 from hilum.records.checks import Checks
 from hilum.records.columns import PARTS, Plan, plan
 from hilum.records.defects import Defects, listed
-from hilum.records.labels import Labels, Uncertain
+from hilum.records.labels import Column, Labels
+from hilum.records.ordinal import Grades
 from hilum.records.reading import Chunk, TextFile, refuse_repeated
+from hilum.records.uncertain import Changed, Policies, soft_labels
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A table with its findings, and what became of labels that were uncertain."""
+
+    table: pd.DataFrame
+    findings: tuple[str, ...] = ()
+    soft: NDArray[np.float32] | None = None
+    """Soft labels, NaN where a label is none; rows by findings. None: there are none."""
+    changed: tuple[Changed, ...] = ()
 
 
 def gather(
     path: Path,
     *,
     findings: Sequence[str],
-    uncertain: Uncertain,
+    ordinal: Sequence[str],
+    uncertain: Policies,
     columns: Mapping[str, str],
     root: Path,
     check_files: bool,
     labels: bool,
     defects: Defects,
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table and its findings; where anything is added to the defects, the table is not to be used."""
+) -> Gathered:
+    """The table of a file; where anything is added to the defects, it is empty."""
     file = TextFile.open(path)
     refuse_repeated(file, defects)
-    roles = plan(file.header, findings=findings, columns=columns, defects=defects, line=file.header_line)
-    roles = roles if labels else replace(roles, findings=(), candidates=())
+    roles = plan(
+        file.header,
+        findings=findings,
+        ordinal=ordinal,
+        columns=columns,
+        defects=defects,
+        line=file.header_line,
+    )
+    if labels:
+        uncertain.check([name for name in file.header if name not in roles.parts.values()], defects)
+    else:
+        roles = replace(roles, findings=(), candidates=(), ordinal=())
     cells = _Cells(roles, str(root))
     with _without_collector():
         for chunk in file.chunks(defects):
@@ -44,22 +68,24 @@ def gather(
         defects.add("rows", "there are column names but no rows")
     lines = np.concatenate(cells.lines) if cells.lines else np.empty(0, np.int64)
     found = _findings(cells.labels, roles)
-    values = np.empty((len(found), cells.rows), np.float32)
-    for place, one in enumerate(found):
-        values[place] = one.values(uncertain, defects, guessed=not findings)
-    names = tuple(one.finding for one in found)
+    columns_of = {one.finding: _values(one, uncertain, defects, guessed=not findings) for one in found}
+    values = {name: cells for columns in columns_of.values() for name, cells in columns.items()}
     checks = Checks(cells.parts, roles.parts, lines, defects)
     checks.cells()
     checks.leaks()
-    checks.repeated_images(dict(zip(names, values, strict=True)))
+    checks.repeated_images(values)
     if check_files:
         checks.missing_files(root)
     if len(defects):
-        return pd.DataFrame(), ()
+        return Gathered(pd.DataFrame())
     table = _texts(cells.parts, cells.rows, roles)
-    if names:
-        table = pd.concat([table, pd.DataFrame(values.T, columns=list(names), copy=False)], axis=1)
-    return table, names
+    if values:
+        # One block, which is faster to take rows of than a block per column.
+        block = np.stack(list(values.values()))
+        table = pd.concat([table, pd.DataFrame(block.T, columns=list(values), copy=False)], axis=1)
+    soft = _soft(found, uncertain, list(values), table["image"], root)
+    changed = tuple(change for one in found for change in one.changed(uncertain[one.finding]))
+    return Gathered(table, tuple(values), soft, changed)
 
 
 @dataclass
@@ -71,7 +97,7 @@ class _Cells:
     rows: int = 0
     lines: list[NDArray[np.int64]] = field(default_factory=list)
     parts: dict[str, list[str]] = field(default_factory=dict)
-    labels: dict[str, Labels] = field(default_factory=dict)
+    labels: dict[str, Column] = field(default_factory=dict)
     _kept: dict[str, str] = field(default_factory=dict)
 
     def add(self, chunk: Chunk, header: Sequence[str]) -> None:
@@ -90,7 +116,8 @@ class _Cells:
             cells = by_name[self.roles.parts["image"]]
             self.parts.setdefault("patient", []).extend(cell.strip() for cell in cells)
         for name in (*self.roles.findings, *self.roles.candidates):
-            self.labels.setdefault(name, Labels(name)).add(by_name[name], chunk.lines)
+            new = Grades(name) if name in self.roles.ordinal else Labels(name)
+            self.labels.setdefault(name, new).add(by_name[name], chunk.lines)
         self.lines.append(chunk.lines)
         self.rows += len(chunk.lines)
 
@@ -102,10 +129,35 @@ def _absolute(image: str, root: str) -> str:
     return os.path.normpath(whole) if "//" in whole or "/." in whole else whole
 
 
-def _findings(labels: Mapping[str, Labels], roles: Plan) -> list[Labels]:
+def _values(
+    column: Column, uncertain: Policies, defects: Defects, *, guessed: bool
+) -> dict[str, NDArray[np.float32]]:
+    policy = uncertain[column.finding]
+    if isinstance(column, Grades):
+        return column.values(policy, defects)
+    assert isinstance(column, Labels)
+    return {column.finding: column.values(policy, defects, guessed=guessed)}
+
+
+def _soft(
+    found: Sequence[Column], uncertain: Policies, findings: Sequence[str], images: pd.Series, root: Path
+) -> NDArray[np.float32] | None:
+    softened = [one for one in found if uncertain[one.finding] == "soft" and one.uncertain]
+    if not softened:
+        return None
+    # By paths below the root, so that they are the same wherever the files lie.
+    names = [image.removeprefix(f"{root}/") for image in images]
+    soft = np.full((len(names), len(findings)), np.nan, np.float32)
+    for one in softened:
+        rows = one.uncertain_rows()
+        soft[rows, findings.index(one.finding)] = soft_labels((names[row] for row in rows), one.finding)
+    return soft
+
+
+def _findings(labels: Mapping[str, Column], roles: Plan) -> list[Column]:
     if not roles.candidates:
         return list(labels.values())
-    found = [one for one in labels.values() if one.looks_like_finding()]
+    found = [one for one in labels.values() if not isinstance(one, Labels) or one.looks_like_finding()]
     _log().info("findings are %s", listed(one.finding for one in found) or "none")
     unused = [name for name in roles.candidates if name not in {one.finding for one in found}]
     if unused:

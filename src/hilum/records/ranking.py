@@ -28,7 +28,7 @@ def ranking(
 
     Args:
         patients: the patient of each film.
-        labels: 1, 0 or NaN per film.
+        labels: 1, 0 or NaN per film; what is between counts as unknown.
         seed: another seed gives another order.
         spare: findings with so few positive (or negative) patients, or fewer, are not covered first.
     """
@@ -45,7 +45,7 @@ def states_of(
     sorting = np.argsort(found)
     names = found[sorting]
     patient = np.argsort(sorting)[numbers]
-    films = np.where(labels > 0, _POSITIVE, np.where(np.isnan(labels), 0, _NEGATIVE)).astype(np.uint8)
+    films = np.where(labels == 1, _POSITIVE, np.where(labels == 0, _NEGATIVE, 0)).astype(np.uint8)
     states = np.zeros((len(names), labels.shape[1]), np.uint8)
     by_patient = np.argsort(patient, kind="stable")
     if len(names):

@@ -1,6 +1,7 @@
 """Splits by patient: made, written to a file with its hash, and applied from it."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -110,4 +111,4 @@ def _with_split(records: Records, splits: list[str]) -> Records:
     logging.getLogger(__name__).info(
         "radiographs per split: %s", ", ".join(f"{k} {v}" for k, v in counts.items())
     )
-    return Records(records.table.assign(split=pd.Series(splits, dtype="str")), records.findings)
+    return replace(records, table=records.table.assign(split=pd.Series(splits, dtype="str")))

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from hilum.errors import ConfigError, MissingError
 from hilum.records.defects import Defects
 from hilum.records.folders import read_folders
-from hilum.records.gather import gather
-from hilum.records.labels import Uncertain
+from hilum.records.gather import Gathered, gather
 from hilum.records.ranking import ranking
 from hilum.records.sealing import check_seal, seal, seal_of
+from hilum.records.shots import few_shots
+from hilum.records.uncertain import Changed, Policies
 from hilum.records.writing import write_csv
 
 
@@ -33,6 +34,10 @@ class Records:
 
     table: pd.DataFrame
     findings: tuple[str, ...]
+    soft: Float32[np.ndarray, "N F"] | None = None
+    """Soft labels of what is uncertain and NaN in the table; NaN elsewhere. See `softened`."""
+    changed: tuple[Changed, ...] = ()
+    """How many labels of each finding were uncertain in the file that this is from, and their policy."""
 
     @classmethod
     def read(
@@ -40,7 +45,8 @@ class Records:
         path: Path,
         *,
         findings: Sequence[str] = (),
-        uncertain: Uncertain = "refuse",
+        ordinal: Sequence[str] = (),
+        uncertain: str | Sequence[str] = "refuse",
         columns: Mapping[str, str] | None = None,
         root: Path | None = None,
         check_files: bool = True,
@@ -51,7 +57,10 @@ class Records:
         Args:
             path: the file or folder.
             findings: the columns (or sub-folders) that are labels; none: all whose cells are 1, 0 or empty.
-            uncertain: what a label of -1 becomes: an error, unknown, 0 or 1.
+            ordinal: the columns that are grades of severity, 0 to K; each becomes K findings, "grade 1 or
+                more" and so on, by such names as `edema≥1`.
+            uncertain: what a label of -1 becomes, as `Policies.of` reads it: refuse, ignore (unknown), zero,
+                one or soft, also by finding: `["ignore", "Edema=one"]`.
             columns: which column plays which part, by part; `patient=image` makes every film a patient of its
                 own.
             root: where relative image paths start; None: the folder of the file.
@@ -61,23 +70,28 @@ class Records:
         Raises:
             MissingError: there is nothing at `path` or `root`.
             RecordsError: the file has defects; all of them are in the message.
+            ConfigError: a policy is none.
         """
-        path = Path(path).expanduser().absolute()
+        path, policies = Path(path).expanduser().absolute(), Policies.of(uncertain)
         if not path.exists():
             raise MissingError(f"{path}: no such file or folder")
         defects = Defects(path)
         if path.is_dir():
             table, kept = read_folders(path, findings, defects)
-            table, kept = (table, kept) if labels else (table.drop(columns=list(kept)), ())
+            policies.check(kept, defects)
+            for name in ordinal:
+                defects.add("settings", f"--ordinal {name}: a folder has classes and no columns of grades")
+            found = Gathered(table, kept) if labels else Gathered(table.drop(columns=list(kept)))
         else:
             check_seal(path)
             start = path.parent if root is None else Path(root).expanduser().absolute()
             if not start.is_dir():
                 raise MissingError(f"{start}: no such folder; --root is where image paths start from")
-            table, kept = gather(
+            found = gather(
                 path,
                 findings=findings,
-                uncertain=uncertain,
+                ordinal=ordinal,
+                uncertain=policies,
                 columns=columns or {},
                 root=start,
                 check_files=check_files,
@@ -85,12 +99,13 @@ class Records:
                 defects=defects,
             )
         defects.check()
-        return cls(table, kept)
+        return cls(found.table, found.findings, found.soft, found.changed)
 
     def write(self, path: Path) -> None:
         """Writes the table as `read` takes it; images below the file's folder are written relative to it.
 
-        Where a file of its hash lies beside it, that is renewed.
+        Soft labels are written as -1, from which the same setting makes them anew where paths below the root
+        are the same. Where a file of its hash lies beside it, that is renewed.
 
         Raises:
             OutputError: the place cannot be written to.
@@ -98,8 +113,10 @@ class Records:
         """
         path = Path(path).expanduser().absolute()
         table = self.table.assign(image=relative(self.table["image"], path.parent))
-        for finding in self.findings:
+        for column, finding in enumerate(self.findings):
             table[finding] = table[finding].map({0.0: "0", 1.0: "1"}).fillna("")
+            if self.soft is not None:
+                table[finding] = table[finding].where(np.isnan(self.soft[:, column]), "-1")
         write_csv(table, path)
         if seal_of(path).exists():
             seal(path)
@@ -110,7 +127,18 @@ class Records:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
         """Some radiographs, by mask or by place."""
-        return type(self)(self.table.iloc[rows].reset_index(drop=True), self.findings)
+        soft = None if self.soft is None else self.soft[rows]
+        return replace(self, table=self.table.iloc[rows].reset_index(drop=True), soft=soft)
+
+    def softened(self) -> Self:
+        """The same radiographs with soft labels in the table where they were made, for a loss alone.
+
+        Everywhere else they are unknown, since nothing can be counted, split, chosen or scored by them.
+        """
+        if self.soft is None:
+            return self
+        labels = np.where(np.isnan(self.soft), self.labels, self.soft)
+        return replace(self, table=self.table.assign(**dict(zip(self.findings, labels.T, strict=True))))
 
     def share(self, fraction: float, *, seed: int) -> Self:
         """A fraction of the patients with all their films, in the table's order.
@@ -127,6 +155,27 @@ class Records:
         ranked = ranking(self.patients, self.labels, seed=seed)
         chosen = ranked[: max(1, round(fraction * len(ranked)))]
         return self.take(self.table["patient"].isin(chosen).to_numpy())
+
+    def shots(self, k: int, *, seed: int) -> Self:
+        """For every finding `k` positive and `k` negative radiographs, in the table's order; no others.
+
+        Of different patients as far as there are so many. A radiograph that is chosen for one finding counts
+        for its others too, and keeps their labels, so some findings have more than `k`. What is chosen does
+        not depend on the order of rows, and is nested: of one seed, fewer shots lie within more. Where there
+        are fewer than `k`, all are chosen; what was chosen is logged.
+
+        Args:
+            k: radiographs per finding and label.
+            seed: another seed gives another choice.
+
+        Raises:
+            ConfigError: `k` is not above 0, or more than any finding has.
+            RecordsError: no label is known.
+        """
+        images = self.table["image"].to_numpy(object)
+        return self.take(
+            few_shots(self.patients, images, self.labels, findings=self.findings, k=k, seed=seed)
+        )
 
     @property
     def labels(self) -> Float32[np.ndarray, "N F"]:
@@ -151,6 +200,8 @@ class Records:
                 digest.update(
                     "".join(f"{len(cell)}:{cell}" for cell in column).encode("utf-8", "surrogatepass")
                 )
+        if self.soft is not None:
+            digest.update(self.soft.tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:

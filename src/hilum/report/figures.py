@@ -1,7 +1,7 @@
 """The figures of the pages, each with its words and its numbers."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,10 +189,10 @@ def confusion_matrix(name: str, confusion: Confusion) -> Drawing:
 
 @dataclass(frozen=True)
 class Point:
-    """An initialisation at a fraction of the labels: mean over seeds, its band, and every seed's value."""
+    """An initialisation with so many labels: mean over seeds, its band, and every seed's value."""
 
     init: str
-    fraction: float
+    labels: float
     value: float | None
     low: float | None
     high: float | None
@@ -200,11 +200,20 @@ class Point:
 
 
 def label_efficiency(
-    name: str, points: Sequence[Point], *, label: str, floors: Sequence[Floor] = ()
+    name: str,
+    points: Sequence[Point],
+    *,
+    label: str,
+    axis: str,
+    words: Callable[[float], str],
+    floors: Sequence[Floor] = (),
 ) -> Drawing:
-    """The metric over the fraction of labels, a line with its band per initialisation; floors are dashed."""
+    """The metric over the number of labels, a line with its band per initialisation; floors are dashed.
+
+    `axis` says what is counted, and `words` how a number of it is written.
+    """
     inits = tuple(dict.fromkeys(p.init for p in points))
-    fractions = sorted({p.fraction for p in points})
+    amounts = sorted({p.labels for p in points})
     with style():
         figure, (axes,) = panels(1, columns=1, width=8.6, height=4.4)
         for i, init in enumerate(inits):
@@ -223,32 +232,33 @@ def label_efficiency(
                 fontsize=8.5,
             )
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(fractions))
+        axes.xaxis.set_major_locator(FixedLocator(amounts))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: percent(v)))
-        axes.set(xlabel="labels used (log scale)", ylabel=label)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: words(v)))
+        axes.set(xlabel=f"{axis} (log scale)", ylabel=label)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, markerscale=0.8)
-        alt = f"{label} over the share of labels: " + "; ".join(
-            f"{p.init} at {percent(p.fraction)} {interval(p.value, p.low, p.high)}" for p in points
+        alt = f"{label} over {axis}: " + "; ".join(
+            f"{p.init} at {words(p.labels)} {interval(p.value, p.low, p.high)}" for p in points
         )
         svg = to_svg(figure, name, alt=alt)
-    at = {(p.init, p.fraction): p for p in points}
-    rows = tuple((percent(f), *(_cell(at.get((init, f))) for init in inits)) for f in fractions)
+    at = {(p.init, p.labels): p for p in points}
+    rows = tuple((words(n), *(_cell(at.get((init, n))) for init in inits)) for n in amounts)
     caption = (
-        f"{label} over the share of labels. Line: mean over seeds; band: 95 % over patients and seeds; "
+        f"{label} over {axis}. Line: mean over seeds; band: 95 % over patients and seeds; "
         "small marks: each seed."
     )
-    return Drawing(name, svg, alt, caption, ("labels used", *inits), rows)
+    return Drawing(name, svg, alt, caption, (axis, *inits), rows)
 
 
 def _efficiency(axes: Axes, points: Sequence[Point], *, order: int, shift: float) -> None:
-    colour, marker = SERIES[order % len(SERIES)], MARKERS[order % len(MARKERS)]
-    shown = sorted((p for p in points if p.value is not None), key=lambda p: p.fraction)
-    x = [p.fraction * shift for p in shown]
+    turn = order + order // len(SERIES)  # of the same colour another marker, and another line
+    colour, marker = SERIES[order % len(SERIES)], MARKERS[turn % len(MARKERS)]
+    shown = sorted((p for p in points if p.value is not None), key=lambda p: p.labels)
+    x = [p.labels * shift for p in shown]
     y = [p.value or 0.0 for p in shown]
     banded = [p for p in shown if p.low is not None and p.high is not None]
     axes.fill_between(
-        [p.fraction * shift for p in banded],
+        [p.labels * shift for p in banded],
         [p.low or 0.0 for p in banded],
         [p.high or 0.0 for p in banded],
         color=colour,
@@ -260,7 +270,7 @@ def _efficiency(axes: Axes, points: Sequence[Point], *, order: int, shift: float
         y,
         color=colour,
         marker=marker,
-        linestyle=LINES[order % len(LINES)],
+        linestyle=LINES[turn % len(LINES)],
         markeredgecolor=PAPER,
         markersize=7,
         label=points[0].init,

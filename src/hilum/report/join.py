@@ -113,7 +113,7 @@ def _findings(predictions: Predictions, records: Records, notes: list[str]) -> t
     if not both:
         raise RecordsError(
             f"predictions: findings are {_few(predictions.findings)}, the records have "
-            f"{_few(records.findings)}; none is in both. Rename the columns of the records"
+            f"{_few(records.findings)}; none is in both. Pair them with --match"
         )
     for names, where, lack in (
         (predictions.findings, "predicted", "the records have no such column"),

@@ -10,13 +10,18 @@ import numpy as np
 
 from hilum.errors import HilumError
 from hilum.metrics.bootstrap import Estimate
+from hilum.metrics.subgroups import MINIMUM
+from hilum.report import reliability
+from hilum.report.checklist import checklists
 from hilum.report.drawing import Drawing
 from hilum.report.figures import confusion_matrix, curve_panels, forest
 from hilum.report.history import training
 from hilum.report.provenance import tables
 from hilum.report.render import render
 from hilum.report.report import SCHEMA, Report, WrongFilm
-from hilum.report.words import base_name, interval, number
+from hilum.report.subgroups import section
+from hilum.report.tables import tables_of
+from hilum.report.words import base_name, interval
 from hilum.run import write_atomically
 
 Pictures: TypeAlias = Callable[[str], np.ndarray]
@@ -30,24 +35,6 @@ BUDGET = 5_500_000
 
 LISTED = 50
 """Excluded radiographs listed in a page; all of them are in report.json."""
-
-CHECKLIST = (
-    ("Data: number of radiographs, patients, positives per split", "this page, Radiographs"),
-    ("Data: source, dates, eligibility, setting, who labelled and how", "you must write it"),
-    (
-        "Intended use, users, and what it must not be used for",
-        "the first screen warns; the use is yours to write",
-    ),
-    (
-        "Partition: by patient, with its method and seed",
-        "patients counted here; the method is yours to write",
-    ),
-    ("Performance with confidence intervals", "this page, Ranking, Decisions and Curves"),
-    ("Choice of threshold, made before the test", "this page, Decisions"),
-    ("Failure analysis", "this page, The surest mistakes"),
-    ("Model, training, software, settings", "this page, Provenance, as far as recorded"),
-    ("Subgroups, fairness, external validation", "you must do it: not part of this page"),
-)
 
 
 def write_page(
@@ -64,6 +51,7 @@ def write_page(
     metrics.jsonl. Of file names only the last part is shown.
     """
     thumbnails, dropped = _thumbnails(report.worst, images)
+    trained = training("fig-training", metrics)
     page = render(
         "report.html",
         report=report,
@@ -71,11 +59,14 @@ def write_page(
         schema=SCHEMA,
         thumbnails=thumbnails,
         dropped=dropped,
-        training=training("fig-training", metrics),
+        training=trained,
         provenance=tables(report.provenance),
-        checklist=CHECKLIST,
+        checklists=checklists(report, training=trained is not None),
+        subgroups=section(report),
+        group_minimum=MINIMUM,
         **_headline(report),
-        **_estimates(report),
+        **tables_of(report),
+        calibration=reliability.section(report),
         **_figures(report),
         **_radiographs(report),
     )
@@ -101,48 +92,6 @@ def _headline(report: Report) -> dict[str, object]:
         "undecided": undecided,
         "unscored": len(report.excluded),
     }
-
-
-def _estimates(report: Report) -> dict[str, object]:
-    """The rows of the tables of metrics, the mean last."""
-    macro = ("macro",) if report.estimate("auroc", "macro") else ()
-    cuts = {t.finding: t for t in report.thresholds}
-    ranking, decisions = [], []
-    for finding in (*report.findings, *macro):
-        mean = finding == "macro"
-        label = "Mean" if mean else finding
-        auroc = report.estimate("auroc", finding)
-        share = auroc.positives / auroc.images if auroc and auroc.images and not mean else None
-        ranking.append(
-            {
-                "label": label,
-                "mean": mean,
-                "auroc": auroc,
-                "precision": report.estimate("average_precision", finding),
-                "prevalence": "" if share is None else number(share),
-            }
-        )
-        cut = cuts.get(finding)
-        decisions.append(
-            {
-                "label": label,
-                "mean": mean,
-                "threshold": "" if mean else number(cut.value if cut else None),
-                **{m: report.estimate(m, finding) for m in ("sensitivity", "specificity", "accuracy")},
-            }
-        )
-    undecided = bool(report.thresholds) and all(t.value is None for t in report.thresholds)
-    return {
-        "ranking": ranking,
-        "decisions": [] if undecided else decisions,
-        "accuracy": report.estimate("accuracy", "all"),
-        "pairs": [] if report.exclusive else [_pair(c.finding, c.counts) for c in report.confusion],
-    }
-
-
-def _pair(finding: str, counts: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
-    (tn, fp), (fn, tp) = counts
-    return (finding, *(f"{n:,}" for n in (tp, fn, fp, tn)))
 
 
 def _figures(report: Report) -> dict[str, object]:

@@ -1,46 +1,81 @@
 """Bootstrap replicates of many runs on the same patients: means over seeds, differences, p values."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from hilum.metrics.bootstrap import bootstrap_values
-from hilum.metrics.classification import auroc, average_precision
-from hilum.report.join import Scored
+from hilum.metrics.summary import two_sided
+from hilum.report.budget import Budget
 from hilum.report.report import LEVEL
+
+__all__ = ["Group", "Measured", "Place", "Replicates", "band", "holm", "over_seeds", "picks", "two_sided"]
+
+Group: TypeAlias = tuple[str, Budget]
+"""The runs that differ in their seed alone: an initialisation and how many labels they saw."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A column of the replicates, what stands behind it, and why it is undefined, if it is."""
+
+    finding: str
+    column: int
+    images: int
+    patients: int
+    positives: int
+    why: str
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """A metric of one run, and in every replicate; the last column is the mean of the defined findings.
+    """A metric of the runs of a group, and in every replicate; the last column is the mean over findings.
 
-    Undefined values are NaN, and so is a replicate's mean without one of the findings.
+    Undefined values are NaN. A finding that is undefined in any run is in no mean, and a replicate that lacks
+    one of the others has none.
     """
 
-    point: Float[np.ndarray, " C"]
-    drawn: Float[np.ndarray, "R C"]
+    point: Float[np.ndarray, "S C"]
+    drawn: Float[np.ndarray, "S R C"]
 
 
-def replicate(metric: str, scored: Scored, *, replicates: int, seed: int) -> Replicates:
-    """The metric of a run per finding and on average; equal seeds draw equal patients."""
-    score = {"auroc": auroc, "average_precision": average_precision}[metric]
-    point = np.full(len(scored.findings), np.nan)
-    for column in range(len(point)):
-        known = scored.labelled(column)
-        if known.any():
-            point[column] = score(scored.truth[known, column], scored.score[known, column])
-    drawn = bootstrap_values(
-        metric, scored.truth, scored.score, patients=scored.patients, replicates=replicates, seed=seed
-    )
-    defined = ~np.isnan(point)
-    if not defined.any():
-        return Replicates(np.r_[point, np.nan], np.c_[drawn, np.full(len(drawn), np.nan)])
-    return Replicates(np.r_[point, point[defined].mean()], np.c_[drawn, drawn[:, defined].mean(axis=1)])
+@dataclass(frozen=True)
+class Measured:
+    """One metric of every group, on the same patients in every replicate; the main place first."""
+
+    metric: str
+    places: tuple[Place, ...]
+    groups: Mapping[Group, Replicates]
+    seed_numbers: Mapping[Group, tuple[int, ...]]
+    seed: int
+    _means: dict[Group, Float[np.ndarray, "R C"]] = field(default_factory=dict)
+
+    def value(self, group: Group, place: Place) -> float:
+        """The mean over seeds."""
+        return float(self.groups[group].point[:, place.column].mean())
+
+    def drawn(self, group: Group) -> Float[np.ndarray, "R C"]:
+        """The mean over seeds in every replicate; groups of equal seeds draw the same ones."""
+        if group not in self._means:
+            drawn = self.groups[group].drawn
+            distinct = list(dict.fromkeys(self.seed_numbers.values()))
+            seed = self.seed + distinct.index(self.seed_numbers[group])
+            chosen = picks(len(drawn), replicates=drawn.shape[1], seed=seed)
+            self._means[group] = over_seeds(drawn, chosen)
+        return self._means[group]
+
+    def difference(self, group: Group, other: Group, place: Place) -> Float[np.ndarray, " R"]:
+        """The mean of a group minus that of another in every replicate."""
+        column = place.column
+        minus: np.ndarray = self.drawn(group)[:, column] - self.drawn(other)[:, column]
+        return minus
 
 
-def over_seeds(runs: Float[np.ndarray, "S R"], picks: Int[np.ndarray, "R S"]) -> Float[np.ndarray, " R"]:
+def over_seeds(
+    runs: Float[np.ndarray, "S R ..."], picks: Int[np.ndarray, "R S"]
+) -> Float[np.ndarray, "R ..."]:
     """The mean over the seeds that each replicate picked.
 
     A mean of S values drawn from S has (S - 1) / S of the variance that a mean of S new seeds has; the spread
@@ -49,7 +84,7 @@ def over_seeds(runs: Float[np.ndarray, "S R"], picks: Int[np.ndarray, "R S"]) ->
     """
     num = len(runs)
     centre = runs.mean(axis=0)
-    picked = np.take_along_axis(runs.T, picks, axis=1).mean(axis=1)
+    picked = runs[picks.T, np.arange(runs.shape[1])].mean(axis=0)
     widened: np.ndarray = centre + (np.sqrt(num / (num - 1)) * (picked - centre) if num > 1 else 0.0)
     return widened
 
@@ -68,13 +103,6 @@ def band(drawn: Float[np.ndarray, " R"], *, patients: int) -> tuple[float | None
         return None, None, "no interval: undefined in most replicates"
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high), ""
-
-
-def two_sided(drawn: Float[np.ndarray, " R"]) -> float:
-    """Twice the share of replicates on the rarer side of 0; never 0, which no number of them shows."""
-    defined = drawn[~np.isnan(drawn)]
-    rarer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (len(defined) + 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """What an evaluation found: every number with its interval and its counts, as a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from json import dumps, loads
 from pathlib import Path
 from typing import Literal, Self
@@ -10,6 +10,8 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from hilum.errors import MissingError, RecordsError
 from hilum.metrics.bootstrap import Estimate
+from hilum.metrics.calibration_intervals import Bin
+from hilum.metrics.groups import Subgroups
 from hilum.run import write_atomically
 
 SCHEMA = "hilum.report/1"
@@ -90,11 +92,52 @@ class Floor:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Whether the probabilities of a finding can be taken at their word.
+
+    `version` is "as predicted", or the recalibration that they went through. `error` is the expected
+    calibration error in bins of equal mass (`error_width`: of equal width), and `null_mean` and `null_high`
+    are the mean and the 95th percentile of that of a perfectly calibrated model with these probabilities.
+    `estimates` are the Brier score, the slope, and the intercept with the slope held at 1. The finding "all"
+    is the choice among exclusive findings. None is undefined (`note` says why).
+    """
+
+    finding: str
+    version: str
+    error: float | None
+    error_width: float | None
+    null_mean: float | None
+    null_high: float | None
+    estimates: tuple[Estimate, ...]
+    bins: tuple[Bin, ...]
+    note: str = ""
+
+    @property
+    def evident(self) -> bool:
+        """The error is larger than that of 95 % of perfectly calibrated models."""
+        return self.error is not None and self.null_high is not None and self.error > self.null_high
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A correction fitted on the validation split, with its parameters; none where it could not be (`note`).
+
+    The finding "all" is that of a softmax: one correction for all findings.
+    """
+
+    finding: str
+    method: str
+    parameters: dict[str, tuple[float, ...]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """Metrics with intervals, decisions, curves, failures, counts and provenance of one set of predictions.
 
     `evaluated` is "test", or "unsplit" when the records name no test split and all of them were scored.
-    `excluded` maps a radiograph that could not be scored to the reason.
+    `excluded` maps a radiograph that could not be scored to the reason. `prevalence` is that of the estimates
+    "ppv_at_prevalence" and "npv_at_prevalence".
     """
 
     findings: tuple[str, ...]
@@ -114,9 +157,13 @@ class Report:
     floors: tuple[Floor, ...]
     notes: tuple[str, ...]
     provenance: dict[str, JsonValue]
+    subgroups: tuple[Subgroups, ...] = ()
+    prevalence: dict[str, float] = field(default_factory=dict)
+    calibration: tuple[Calibration, ...] = ()
+    recalibration: tuple[Recalibration, ...] = ()
 
     def estimate(self, metric: str, finding: str) -> Estimate | None:
-        """The estimate of one metric for one finding ("macro": their mean); None if it was not asked for."""
+        """The estimate of one metric for one finding or average ("macro"); None if it was not asked for."""
         return next((e for e in self.estimates if (e.metric, e.finding) == (metric, finding)), None)
 
     @property

@@ -22,28 +22,32 @@ def fit_heads(
     *,
     subsets: Bool[np.ndarray, "S N"],
     exclusive: bool,
+    penalty: float = 0.0,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weights (F, D) and bias (F) of one head per subset of the training rows, for features as they are.
 
     Features are standardised by all training rows first, which takes no label; that is folded into the heads.
     Each finding has the penalty of the highest validation AUROC (exclusive findings share the one of the
-    lowest validation cross entropy); among equals the strongest.
+    lowest validation cross entropy); among equals the strongest. With `penalty` above 0 all have that one.
     """
+    penalties = np.array([penalty]) if penalty else PENALTIES
     mean, scale = features.mean(0), features.std(0)
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
     standard = (features - mean) / scale
     if exclusive:
         known = ~np.isnan(labels).all(1)
-        fitted = fit_softmax(standard[known], labels[known], PENALTIES, row_weights=subsets[:, known])
+        fitted = fit_softmax(standard[known], labels[known], penalties, row_weights=subsets[:, known])
     else:
-        fitted = fit_logistic(standard, labels, PENALTIES, row_weights=subsets)
+        fitted = fit_logistic(standard, labels, penalties, row_weights=subsets)
     weights, bias = np.asarray(fitted.weights), np.asarray(fitted.bias)
     standard_val = (val_features - mean) / scale
     heads = []
     for s in range(len(subsets)):
         logits = np.einsum("md,pfd->pmf", standard_val, weights[s], optimize=True) + bias[s][:, None]
-        best = _by_cross_entropy(logits, val_labels) if exclusive else _by_auroc(logits, val_labels)
         finding = np.arange(labels.shape[1])
+        best = np.zeros_like(finding)
+        if len(penalties) > 1:
+            best = _by_cross_entropy(logits, val_labels) if exclusive else _by_auroc(logits, val_labels)
         weight = weights[s][best, finding] / scale
         heads.append((weight, bias[s][best, finding] - weight @ mean))
     return heads

@@ -29,6 +29,10 @@ MOST_VALIDATIONS = 20
 """A run of many short epochs is validated this often in all."""
 IN_LINE = {"rankme": "rank", "feature_std": "std", "knn_auroc": "kNN AUROC", "val_auroc": "val AUROC"}
 """What of validation stands in the progress line, and under which name."""
+WAY_OUT = (
+    "Nothing was saved after the last checkpoint. Try a lower --lr, a longer --warmup, --clip 1, or "
+    "--precision float32 in a new --out"
+)
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -60,6 +64,8 @@ def fit(
     average = copy_of(task.model) if config.ema else None
     state = State(task, optimizer, average, run)
     now = state.restore()
+    if config.tensorboard and parallel.rank() == 0:
+        run.keep_events()
     per_epoch = loader.num_images / config.batch_size
     total = planned_steps(config, loader.num_images)
     between = validate_every or max(per_epoch, total / MOST_VALIDATIONS)
@@ -74,7 +80,7 @@ def fit(
             with clock.waiting():
                 batch = next(batches).to(device, task.input)
             task.before_step(now.step / total)
-            lr = learning_rate(config, now.step / total, now.drops)
+            lr = learning_rate(config, now.step / total, now.drops, restart=task.restart)
             terms = backward(forward, batch, config, device)
             logged = (now.step + 1) % config.log_every == 0 or now.step + 1 == total
             if logged or device.type == "cpu":  # on a GPU, looking at a number waits for it
@@ -92,6 +98,8 @@ def fit(
                 _log(run, where | numbers | clock.facts())
                 line.update(now.step, **_words(numbers["loss"], lr, found), **clock.words())
             ended = now.step == total or now.step // between > (now.step - 1) // between
+            if ended:
+                _refuse_broken_weights(task, now.step, run)
             if ended and validate is not None:
                 found = _validated(validate, task, average)
                 _log(run, where | found)
@@ -148,7 +156,7 @@ def follow(optimizer: Optimizer, task: Task, *, lr: float, clip: float) -> dict[
     """Moves weights along their gradients and clears these; the gradient's norm where `clip` limits it."""
     norm = {"gradient_norm": nn.utils.clip_grad_norm_(task.parameters(), clip)} if clip else {}
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["scale"]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm
@@ -187,17 +195,21 @@ def _refuse_non_finite(task: Task, terms: Mapping[str, Tensor], step: int, run: 
     bad = [name for name, value in terms.items() if not torch.isfinite(value)]
     if not bad:
         return
-    weights = [name for name, value in task.state_dict().items() if not torch.isfinite(value).all()]
-    cause = (
-        f"weights were not finite already: {', '.join(weights[:3])}"
-        if weights
-        else "the weights were still finite"
-    )
+    weights = _broken_weights(task)
+    cause = f"weights were not finite already: {weights}" if weights else "the weights were still finite"
     raise NumericalError(
-        f"{run.path}: {', '.join(bad)} became {float(terms[bad[0]])} at step {step:,} ({cause}). Nothing was "
-        "saved after the last checkpoint. Try a lower --lr, a longer --warmup, --clip 1, or "
-        "--precision float32 in a new --out"
+        f"{run.path}: {', '.join(bad)} became {float(terms[bad[0]])} at step {step:,} ({cause}). {WAY_OUT}"
     )
+
+
+def _refuse_broken_weights(task: Task, step: int, run: Run) -> None:
+    """No loss has seen yet what the last step made of the weights, and a model is looked at or kept now."""
+    if weights := _broken_weights(task):
+        raise NumericalError(f"{run.path}: after step {step:,} weights are not finite: {weights}. {WAY_OUT}")
+
+
+def _broken_weights(task: Task) -> str:
+    return ", ".join([name for name, x in task.state_dict().items() if not torch.isfinite(x).all()][:3])
 
 
 def _log(run: Run, row: Mapping[str, float]) -> None:

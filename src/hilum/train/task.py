@@ -28,6 +28,10 @@ class Task(nn.Module, abc.ABC):
     """How many augmented views of a radiograph a batch holds."""
     columns: Sequence[str] = ()
     """Columns of the records whose cells it reads, as `Batch.codes`."""
+    scales: Mapping[str, float] = {}
+    """What the learning rate is multiplied by, by the names of weights; of the others it is 1."""
+    restart: float = 0.0
+    """Share of the run after which the schedule of the learning rate starts anew; 0: never."""
     model: Encoder | Classifier
     """What is kept; the rest is thrown away."""
 

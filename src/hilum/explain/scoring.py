@@ -1,0 +1,163 @@
+"""Maps against the boxes of the records: what a method scores, beside what needs no learning."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+
+from hilum.errors import RecordsError
+from hilum.explain.maps import FilmMap
+from hilum.explain.placement import heat_map
+from hilum.find import did_you_mean
+from hilum.images.store import Store
+from hilum.images.warp import Fit
+from hilum.metrics.bootstrap import Estimate
+from hilum.metrics.localisation import (
+    METRICS,
+    best_threshold,
+    box_mask,
+    centre_map,
+    localisation,
+    mean_estimates,
+    uniform_map,
+)
+from hilum.records.table import Records
+
+RANDOM_WEIGHTS = "random weights"
+"""The floor of a model of the same architecture that has learnt nothing."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Maps of films and the truth about them, at the size of the stored film."""
+
+    heats: list[Float[np.ndarray, "_ _"]]
+    masks: list[Bool[np.ndarray, "_ _"]]
+
+    @classmethod
+    def of(
+        cls, maps: Sequence[FilmMap], records: Records, store: Store, *, finding: str, fit: Fit
+    ) -> "Judged":
+        """The maps of films that have boxes of the finding, in the order of the table."""
+        rows = store.rows(records.table["image"].tolist()).tolist()
+        sizes = [(int(store[row].shape[0]), int(store[row].shape[1])) for row in rows]
+        boxes = [
+            found * scaling(store.source_size(row), size)
+            for found, row, size in zip(boxes_of(records, finding), rows, sizes, strict=True)
+        ]
+        return cls(
+            [heat_map(one.scores, size, fit=fit) for one, size in zip(maps, sizes, strict=True)],
+            [box_mask(found, size) for found, size in zip(boxes, sizes, strict=True)],
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What some maps score, by metric and name; of the first of them also how far it is above each other."""
+
+    estimates: dict[str, dict[str, Estimate]]
+    differences: dict[str, dict[str, Estimate]]
+    thresholds: dict[str, float | None]
+    """Chosen on validation films."""
+    flat: dict[str, int]
+    """Films whose map is flat, and scores as chance does."""
+    validation: int
+    """Validation films that thresholds were chosen on."""
+
+
+def boxes_of(records: Records, finding: str) -> list[Float[np.ndarray, "_ 4"]]:
+    """The boxes of a finding on every film: x1 y1 x2 y2, pixels of its file."""
+    cells = records.table["boxes"] if "boxes" in records.table else [""] * len(records)
+    named = [[box[1:] for box in _parsed(cell) if box[0] == finding] for cell in cells]
+    return [np.array(found, np.float64).reshape(-1, 4) for found in named]
+
+
+def require_boxes(records: Records, finding: str, *, where: str) -> None:
+    """Refuses records without a box of the finding.
+
+    Raises:
+        RecordsError: there is none; the message names what boxes there are.
+    """
+    if any(map(len, boxes_of(records, finding))):
+        return
+    others: list[str] = []
+    if "boxes" in records.table:
+        others = sorted({str(box[0]) for cell in records.table["boxes"] for box in _parsed(cell)})
+    found = "there is no column boxes" if "boxes" not in records.table else "no cell of boxes names it"
+    if others:
+        found += f" (they name {', '.join(others[:8])}){did_you_mean(finding, others)}"
+    raise RecordsError(
+        f"{where}: no film has a box of {finding!r}: {found}. Maps are scored against a column boxes with "
+        '[["Nodule", 10, 20, 30, 40]], x1, y1, x2, y2 in pixels of the file; without --score always they are '
+        "only drawn"
+    )
+
+
+def scaling(source: tuple[int, int], size: tuple[int, ...]) -> Float[np.ndarray, "4"]:
+    """What boxes of the source are multiplied by to be boxes of a picture of that height and width."""
+    factors: NDArray[np.float64] = np.tile([size[1] / source[1], size[0] / source[0]], 2)
+    return factors
+
+
+def score(
+    judged: Mapping[str, tuple[Judged, Judged]],
+    *,
+    finding: str,
+    patients: NDArray[np.object_],
+    tolerance: float,
+    replicates: int,
+) -> Scores:
+    """Every metric with its interval, of each kind of map and of two floors that see no film.
+
+    Args:
+        judged: by name, the maps of validation films (empty: no thresholds) and those that are scored; the
+            first name is the method, and all are of the same films.
+        finding: for the table.
+        patients: of the scored films.
+        tolerance: of pointing, pixels of the stored film.
+        replicates: bootstrap replicates.
+    """
+    method, (val, test) = next(iter(judged.items()))
+    everything = dict(judged)
+    for name, floor in (("centre", centre_map), ("uniform", uniform_map)):
+        everything[name] = (
+            Judged([floor(heat) for heat in val.heats], val.masks),
+            Judged([floor(heat) for heat in test.heats], test.masks),
+        )
+    thresholds = {name: best_threshold(of.heats, of.masks) for name, (of, _) in everything.items()}
+    found = {
+        name: localisation(of.heats, of.masks, threshold=thresholds[name], tolerance=tolerance)
+        for name, (_, of) in everything.items()
+    }
+    estimates: dict[str, dict[str, Estimate]] = {metric: {} for metric in METRICS}
+    differences: dict[str, dict[str, Estimate]] = {metric: {} for metric in METRICS}
+
+    def means(values: Mapping[str, NDArray[np.float64]]) -> dict[str, Estimate]:
+        made = mean_estimates(values, finding=finding, patients=patients, replicates=replicates)
+        missing = "undefined: no validation film has a box, so there is no threshold"
+        num = (len(patients), len(set(patients)), len(patients))
+        lost = [m for m in METRICS if m not in values]
+        return {one.metric: one for one in made} | {
+            metric: Estimate(metric, finding, None, None, None, *num, missing) for metric in lost
+        }
+
+    for name, values in found.items():
+        for metric, one in means(values).items():
+            estimates[metric][name] = one
+        if name != method:
+            above = {metric: found[method][metric] - values[metric] for metric in values}
+            for metric, one in means(above).items():
+                differences[metric][name] = one
+    flat = {name: sum(np.nanmin(h) == np.nanmax(h) for h in of.heats) for name, (_, of) in judged.items()}
+    return Scores(
+        estimates, differences, thresholds, {n: int(count) for n, count in flat.items()}, len(val.heats)
+    )
+
+
+def _parsed(cell: object) -> list[list[Any]]:
+    found: list[list[Any]] = json.loads(cell) if isinstance(cell, str) and cell.strip() else []
+    return found
