@@ -327,7 +327,7 @@ def test_each_fit_is_tested_on_another_data_set_with_the_thresholds_chosen_at_ho
 def test_another_data_set_with_patients_of_the_training_is_refused_before_a_run_is_begun(
     films, encoder, tmp_path
 ):
-    with pytest.raises(RecordsError, match="of its patients and .* films are in the training or validation"):
+    with pytest.raises(RecordsError, match=r"of its patients and .* films are in the training or validation"):
         hilum.transfer(
             out=tmp_path / "run",
             **place(films, init=str(encoder), test_records=films.parent / "phantoms" / "records.csv"),

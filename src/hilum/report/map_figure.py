@@ -1,7 +1,7 @@
 """The picture of an embedding map: a panel per column, told apart by colour and by shape."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -102,10 +102,10 @@ def _draw_classes(
     for place, (label, mask) in [*list(enumerate(groups))[1:], (0, groups[0])]:
         if mask.any():
             grey = label == "unknown" or place > len(COLOURS)
-            style_ = {"color": PALE if grey else COLOURS[place - 1]}
+            shade = PALE if grey else COLOURS[place - 1]
             marker = "x" if label == "unknown" else MARKERS[place - 1]
             shown = label if len(label) <= 24 else label[:23] + "…"
-            panel.plot([], [], marker, **style_, label=f"{shown} ({mask.sum():,})")
+            panel.plot([], [], marker, color=shade, label=f"{shown} ({mask.sum():,})")
     panel.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.07), ncols=2, handlelength=1, columnspacing=1.2)
 
 
@@ -130,15 +130,16 @@ def _draw_number(figure: Figure, panel: Axes, places: Float[np.ndarray, "N 2"], 
         drawn, ax=panel, orientation="horizontal", shrink=0.7, aspect=30, pad=0.03, extend="both"
     )
     bar.set_label(f"{colour.name} (unknown: {int((~known).sum()):,}, grey crosses)")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
-def _scatter(panel: Axes, places: Float[np.ndarray, "M 2"], num: int, **looks: object) -> PathCollection:
+def _scatter(panel: Axes, places: Float[np.ndarray, "M 2"], num: int, **looks: Any) -> PathCollection:
     size = float(np.clip(9000 / num, 5, 30))
     lines = 0.8 if looks["marker"] == "x" else 0
     many = num > VECTORS
     return panel.scatter(
-        *places.T,
+        places[:, 0],
+        places[:, 1],
         s=size,
         linewidths=lines,
         alpha=0.75,

@@ -106,7 +106,7 @@ def diagrams(name: str, calibration: Sequence[Calibration]) -> Drawing:
     )
     with style():
         figure, axes = panels(max(1, len(drawn)), columns=columns, width=side * columns, height=side + 0.15)
-        for place, (panel, part) in enumerate(zip(axes, drawn, strict=False)):
+        for place, (panel, part) in enumerate(zip(axes[: len(drawn)], drawn, strict=True)):
             _panel(panel, part, versions)
             if place % columns == 0:
                 panel.set_ylabel("share with the finding")
