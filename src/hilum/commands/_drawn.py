@@ -65,17 +65,23 @@ def draw(
 def write_maps(
     out: Path, maps: Sequence[FilmMap], films: Records, store: Store, *, finding: str, fit: Fit
 ) -> None:
-    """Writes maps.csv, a row per film, and maps.npy, the cells of the maps in the same order."""
+    """Writes maps.csv, a row per film, and maps.npy, the cells of the maps in the same order.
+
+    The map's highest point is in pixels of the file; a flat map has none.
+    """
     table = films.table
     rows = store.rows(table["image"].tolist()).tolist()
-    points = [peak(one.scores, store.source_size(row), fit=fit) for one, row in zip(maps, rows, strict=True)]
+    points: list[tuple[float | str, float | str]] = []
+    for one, row in zip(maps, rows, strict=True):
+        x, y = peak(one.scores, store.source_size(row), fit=fit)
+        points.append((round(x, 1), round(y, 1)) if np.ptp(one.scores) else ("", ""))
     written = table[["image", "patient", "split"]].assign(finding=finding)
     if finding in films.findings:
         written["label"] = table[finding].map({0.0: "0", 1.0: "1"}).fillna("")
     written = written.assign(
         probability=[one.probability for one in maps],
-        x=[round(x, 1) for x, _ in points],
-        y=[round(y, 1) for _, y in points],
+        x=[x for x, _ in points],
+        y=[y for _, y in points],
         low=[float(one.scores.min()) for one in maps],
         high=[float(one.scores.max()) for one in maps],
         cells=["x".join(map(str, one.scores.shape)) for one in maps],

@@ -1,6 +1,5 @@
 """The figures of the pages, each with its words and its numbers."""
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from hilum.report.drawing import (
-    GRID,
     INK,
     LINES,
     MARKERS,
@@ -21,8 +19,8 @@ from hilum.report.drawing import (
     style,
     to_svg,
 )
-from hilum.report.report import Confusion, Curve, Floor
-from hilum.report.words import interval, number, percent
+from hilum.report.report import Curve, Floor
+from hilum.report.words import interval, number
 
 TABULATED = range(0, 101, 10)
 """Points of a curve that its table shows."""
@@ -148,43 +146,6 @@ def _panel(axes: Axes, curve: Curve, *, point: tuple[float, float] | None, area:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-
-
-def confusion_matrix(name: str, confusion: Confusion) -> Drawing:
-    """Counts, shaded by the share of each true label."""
-    counts = np.array(confusion.counts, dtype=float)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    labels, num = confusion.labels, len(confusion.labels)
-    alt = "Confusion matrix: " + "; ".join(
-        f"{int(counts[i, j])} radiographs of {labels[i]} called {labels[j]}"
-        for i in range(num)
-        for j in range(num)
-    )
-    with style():
-        figure, (axes,) = panels(1, columns=1, width=min(8.6, 2.6 + 0.8 * num), height=1.1 + 0.55 * num)
-        for i in range(num):
-            for j in range(num):
-                axes.fill_between([j, j + 1], i, i + 1, color=SERIES[0], alpha=0.6 * share[i, j], linewidth=0)
-                axes.text(j + 0.5, i + 0.40, f"{int(counts[i, j]):,}", ha="center", va="center", fontsize=10)
-                axes.text(
-                    j + 0.5, i + 0.74, percent(round(share[i, j], 2)), ha="center", va="center", fontsize=7.5
-                )
-        axes.set(xlim=(0, num), ylim=(num, 0), xlabel="decision", ylabel="label")
-        short = ["\n".join(textwrap.wrap(label, 11, max_lines=3, placeholder="…")) for label in labels]
-        steep = num > 8
-        axes.set_xticks(np.arange(num) + 0.5, short, rotation=90 if steep else 0)
-        axes.set_yticks(np.arange(num) + 0.5, short)
-        axes.tick_params(labelcolor=INK)
-        axes.grid(visible=False)
-        for edge in range(num + 1):
-            axes.axhline(edge, color=GRID, linewidth=0.8)
-            axes.axvline(edge, color=GRID, linewidth=0.8)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        svg = to_svg(figure, name, alt=alt)
-    rows = tuple((labels[i], *(f"{int(c):,}" for c in counts[i])) for i in range(num))
-    caption = "Radiographs by label (row) and decision (column); shade and percentage are of the row."
-    return Drawing(name, svg, alt, caption, ("label \\ decision", *labels), rows)
 
 
 @dataclass(frozen=True)

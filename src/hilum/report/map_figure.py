@@ -144,7 +144,7 @@ def _scatter(panel: Axes, places: Float[np.ndarray, "M 2"], num: int, **looks: A
         linewidths=lines,
         alpha=0.75,
         rasterized=many,
-        **looks,  # type: ignore[arg-type]
+        **looks,
     )
 
 

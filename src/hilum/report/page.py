@@ -13,8 +13,9 @@ from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.subgroups import MINIMUM
 from hilum.report import reliability
 from hilum.report.checklist import checklists
+from hilum.report.confusion_figure import confusion_matrix
 from hilum.report.drawing import Drawing
-from hilum.report.figures import confusion_matrix, curve_panels, forest
+from hilum.report.figures import curve_panels, forest
 from hilum.report.history import training
 from hilum.report.provenance import tables
 from hilum.report.render import render
