@@ -8,6 +8,7 @@ NIH 40 % train, 15 % validation, 45 % test; Shenzhen half in pretraining, half t
 the paediatric films are for pretraining alone.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ MINED = ("Atelectasis", "Cardiomegaly", "Edema", "Effusion", "Infiltration", "Ma
 
 
 def nih(folder: Path) -> pd.DataFrame:
-    """NIH films: mined findings, sex, and the RSNA readers' judgement where there is one."""
+    """NIH films: mined findings, sex, and the RSNA readers' judgement and boxes where there are any."""
     raw = pd.read_csv(folder / "nih_rsna/labels.csv", dtype=str, keep_default_na=False)
     table = pd.DataFrame({"image": [str(folder / "nih_rsna" / p) for p in raw["path"]]})
     table["patient"], table["site"] = "nih-" + raw["patient_id"], "NIH"
@@ -31,6 +32,15 @@ def nih(folder: Path) -> pd.DataFrame:
         )
     table["Opacity"] = (raw["rsna_class"] == "Lung Opacity").astype(float).where(raw["rsna_class"] != "")
     table["Female"] = (raw["sex"] == "F").astype(float)
+    boxes = pd.read_csv(folder / "nih_rsna/boxes.csv")
+    boxes = boxes[boxes["annotator"] == "RSNA_stage2"]
+    corners = zip(
+        boxes["x"], boxes["y"], boxes["x"] + boxes["width"], boxes["y"] + boxes["height"], strict=True
+    )
+    cells: dict[str, list[list[object]]] = {}
+    for path, corner in zip(boxes["path"], corners, strict=True):
+        cells.setdefault(path, []).append(["Opacity", *map(float, corner)])
+    table["boxes"] = [json.dumps(cells[p]) if p in cells else "" for p in raw["path"]]
     return table
 
 
@@ -86,7 +96,16 @@ def records(table: pd.DataFrame, findings: tuple[str, ...]) -> Records:
 
 def write(table: pd.DataFrame, findings: tuple[str, ...], path: Path) -> None:
     """One task's table: what every row has, and its findings."""
-    known = ["image", "patient", "split", "site", "view", "sex", "age"]
+    known = [
+        "image",
+        "patient",
+        "split",
+        "site",
+        "view",
+        "sex",
+        "age",
+        *(["boxes"] if "boxes" in table else []),
+    ]
     kept = table[[*known, *findings]].fillna(dict.fromkeys(known, "")).reset_index(drop=True)
     Records(kept, findings).write(path)
     sys.stderr.write(f"{path}: {len(kept)} films, {kept['patient'].nunique()} patients\n")
