@@ -61,7 +61,9 @@ def test_occlusion_shows_that_a_linear_model_reads_the_marker(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("method", [grad_cam, occlusion])
+@pytest.mark.parametrize(
+    "method", [grad_cam, partial(occlusion, patch=24, stride=12)], ids=["grad_cam", "occlusion"]
+)
 def test_maps_show_that_a_network_reads_the_marker(tmp_path, method):
     """What speaks for the decision is at the marker.
 
