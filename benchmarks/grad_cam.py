@@ -18,10 +18,10 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
-from hilum.explain.grad_cam import grad_cam
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.grad_cam import grad_cam
 
 BATCH = 4
 ROUNDS = 3

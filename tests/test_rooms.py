@@ -24,7 +24,7 @@ ORDER = [
     ["train"],
     ["methods"],
     ["inference"],
-    ["explain"],
+    ["saliency"],
     ["report"],
     ["commands"],
     ["cli"],

@@ -9,8 +9,8 @@ import pytest
 import hilum
 from hilum.cli import main
 from hilum.errors import ConfigError, OutputError, RecordsError, WeightsError
-from hilum.explain.scoring import boxes_of
 from hilum.images.phantom import write_phantoms
+from hilum.saliency.scoring import boxes_of
 
 SMALL = {"image_size": 64, "store_size": 64}
 

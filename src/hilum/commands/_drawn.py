@@ -8,10 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hilum.explain.maps import FilmMap
-from hilum.explain.overlay import overlay, with_boxes, with_legend
-from hilum.explain.placement import peak
-from hilum.explain.scoring import Scores, boxes_of, scaling
 from hilum.images.read import read_image
 from hilum.images.shrink import shrink
 from hilum.images.store import Store
@@ -22,6 +18,10 @@ from hilum.records.writing import write_csv
 from hilum.report.explanation import ScoreTable, ShownFilm
 from hilum.report.words import number
 from hilum.run import write_atomically
+from hilum.saliency.maps import FilmMap
+from hilum.saliency.overlay import overlay, with_boxes, with_legend
+from hilum.saliency.placement import peak
+from hilum.saliency.scoring import Scores, boxes_of, scaling
 
 PICTURE = 768
 """Shorter side, pixels, above which a film is made smaller before it is drawn on."""

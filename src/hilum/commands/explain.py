@@ -17,14 +17,6 @@ from hilum.commands._drawn import caption, draw, score_table, write_maps
 from hilum.commands._open import environment, open_records, open_store
 from hilum.config import RecordsConfig, StoreConfig
 from hilum.errors import ConfigError, OutputError, RecordsError, WeightsError
-from hilum.explain.grad_cam import check_layer, grad_cam
-from hilum.explain.maps import Explainer, FilmMap, film_maps
-from hilum.explain.occlusion import grid, occlusion
-from hilum.explain.overlay import colour_bar
-from hilum.explain.patches import patch_maps
-from hilum.explain.rollout import attention_rollout, attentions
-from hilum.explain.sanity import randomisation, reinitialised
-from hilum.explain.scoring import RANDOM_WEIGHTS, Judged, Scores, boxes_of, require_boxes, score
 from hilum.find import did_you_mean
 from hilum.images.store import Store
 from hilum.models.classifier import Classifier
@@ -33,6 +25,14 @@ from hilum.records.table import Records
 from hilum.report.explanation import write_explanation_page
 from hilum.report.words import number
 from hilum.run import write_atomically
+from hilum.saliency.grad_cam import check_layer, grad_cam
+from hilum.saliency.maps import Explainer, FilmMap, film_maps
+from hilum.saliency.occlusion import grid, occlusion
+from hilum.saliency.overlay import colour_bar
+from hilum.saliency.patches import patch_maps
+from hilum.saliency.rollout import attention_rollout, attentions
+from hilum.saliency.sanity import randomisation, reinitialised
+from hilum.saliency.scoring import RANDOM_WEIGHTS, Judged, Scores, boxes_of, require_boxes, score
 
 EXAMPLE = (
     "hilum explain runs/probe --records films.csv --finding Effusion --method grad_cam --split test "

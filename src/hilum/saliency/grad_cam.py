@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hilum.errors import ConfigError
-from hilum.explain.maps import Maps
 from hilum.find import did_you_mean
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.maps import Maps
 
 
 def grad_cam(

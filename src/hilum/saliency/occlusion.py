@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hilum.errors import ConfigError
-from hilum.explain.maps import Maps
 from hilum.models.classifier import Classifier
+from hilum.saliency.maps import Maps
 
 CELLS = 16
 """Cells along the side of a map, unless a stride is given."""

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from hilum.errors import ConfigError
-from hilum.explain.rollout import attention_rollout, attention_weights
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.rollout import attention_rollout, attention_weights
 
 
 def classifier(arch, pool):

@@ -10,8 +10,6 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from hilum.errors import RecordsError
-from hilum.explain.maps import FilmMap
-from hilum.explain.placement import heat_map
 from hilum.find import did_you_mean
 from hilum.images.store import Store
 from hilum.images.warp import Fit
@@ -26,6 +24,8 @@ from hilum.metrics.localisation import (
     uniform_map,
 )
 from hilum.records.table import Records
+from hilum.saliency.maps import FilmMap
+from hilum.saliency.placement import heat_map
 
 RANDOM_WEIGHTS = "random weights"
 """The floor of a model of the same architecture that has learnt nothing."""

@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from hilum.errors import ConfigError
-from hilum.explain.placement import best_patches, heat_map
 from hilum.images.warp import Fit
+from hilum.saliency.placement import best_patches, heat_map
 
 COLOURS = "inferno"
 BOX = (64, 255, 160)

@@ -11,9 +11,9 @@ from timm.models.vision_transformer import Attention  # type: ignore[attr-define
 from torch import Tensor, nn
 
 from hilum.errors import ConfigError
-from hilum.explain.maps import Maps
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.maps import Maps
 
 
 def attention_rollout(model: Classifier, images: Float[Tensor, "B 1 S S"], finding: int) -> Maps:

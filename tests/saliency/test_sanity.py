@@ -6,11 +6,11 @@ import scipy.stats
 import torch
 from torch import nn
 
-from hilum.explain.grad_cam import grad_cam
-from hilum.explain.sanity import cascade, randomisation, reinitialised, similarity, spearman, ssim, stages
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.grad_cam import grad_cam
+from hilum.saliency.sanity import cascade, randomisation, reinitialised, similarity, spearman, ssim, stages
 
 RANDOM = np.random.default_rng(0)
 

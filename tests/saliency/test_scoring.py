@@ -7,10 +7,6 @@ import pytest
 import torch
 
 from hilum.errors import RecordsError
-from hilum.explain.maps import film_maps
-from hilum.explain.occlusion import occlusion
-from hilum.explain.placement import peak
-from hilum.explain.scoring import Judged, boxes_of, require_boxes, score
 from hilum.images.phantom import draw_phantom
 from hilum.images.spec import InputSpec
 from hilum.images.store import build_store
@@ -18,6 +14,10 @@ from hilum.metrics.localisation import box_mask, localisation
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
 from hilum.records.table import Records
+from hilum.saliency.maps import film_maps
+from hilum.saliency.occlusion import occlusion
+from hilum.saliency.placement import peak
+from hilum.saliency.scoring import Judged, boxes_of, require_boxes, score
 
 SPOTS = ((100, 40), (70, 90), (60, 60))
 """x, y of a bright spot on films of 120×160 pixels."""

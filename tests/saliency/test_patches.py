@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from hilum.errors import ConfigError
-from hilum.explain.overlay import overlay, with_boxes, with_legend
-from hilum.explain.patches import patch_maps, patch_overlays
-from hilum.explain.placement import best_patches, heat_map, peak
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.overlay import overlay, with_boxes, with_legend
+from hilum.saliency.patches import patch_maps, patch_overlays
+from hilum.saliency.placement import best_patches, heat_map, peak
 
 RANDOM = np.random.default_rng(0)
 

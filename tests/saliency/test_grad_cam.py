@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from hilum.errors import ConfigError
-from hilum.explain.grad_cam import grad_cam, grad_cam_plus_plus, plus_plus_weights
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.grad_cam import grad_cam, grad_cam_plus_plus, plus_plus_weights
 from tests import toys
 
 FINDINGS = tuple(f"Finding {number}" for number in range(8))

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hilum.data.views import PLAIN, draw_batch
-from hilum.explain.maps import Maps
-from hilum.explain.overlay import overlay
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.maps import Maps
+from hilum.saliency.overlay import overlay
 
 BATCH = 32
 

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from hilum.errors import ConfigError
-from hilum.explain.occlusion import grid, occlusion
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder
+from hilum.saliency.occlusion import grid, occlusion
 
 
 def classifier(arch="test_resnet", side=32):

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 import hilum
-from hilum.explain.grad_cam import grad_cam
-from hilum.explain.maps import film_maps
-from hilum.explain.occlusion import occlusion
-from hilum.explain.placement import heat_map
 from hilum.images.phantom import SHORTCUT, write_phantoms
 from hilum.images.store import build_store
 from hilum.metrics.classification import auroc
 from hilum.metrics.localisation import area_share, box_mask, energy
 from hilum.records.splits import split_patients
+from hilum.saliency.grad_cam import grad_cam
+from hilum.saliency.maps import film_maps
+from hilum.saliency.occlusion import occlusion
+from hilum.saliency.placement import heat_map
 
 MARKER = np.array([[0.0, 0.0, 0.16, 0.3]])
 """Where both kinds of marker lie, and the letters AP: x1 y1 x2 y2, shares of the film."""
