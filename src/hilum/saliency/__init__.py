@@ -1,1 +1,1 @@
-"""What a model looked at: maps of films by gradients, hiding, attention or scored patches; what they score."""
+"""What a model looked at: maps of films by gradients, hiding, attention or scored patches."""
