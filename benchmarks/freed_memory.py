@@ -1,4 +1,4 @@
-"""What it saves on a CPU to use freed memory again: forward and backward, as torch comes and as `fit` runs it.
+"""What it saves on a CPU to use freed memory again: forward and backward, as torch comes, and as in `fit`.
 
     python benchmarks/freed_memory.py
 
