@@ -205,7 +205,7 @@ def label_efficiency(
     at = {(p.init, p.labels): p for p in points}
     rows = tuple((words(n), *(_cell(at.get((init, n))) for init in inits)) for n in amounts)
     caption = (
-        f"{label} over {axis}. Line: mean over seeds; band: 95 % over patients and seeds; "
+        f"{label} over {axis}. Line: mean over seeds; band or bar: 95 % over patients and seeds; "
         "small marks: each seed."
     )
     return Drawing(name, svg, alt, caption, (axis, *inits), rows)
@@ -226,6 +226,8 @@ def _efficiency(axes: Axes, points: Sequence[Point], *, order: int, shift: float
         alpha=0.14,
         linewidth=0,
     )
+    if len(shown) == 1 and banded:  # a band has no width at a single budget
+        axes.vlines(x, banded[0].low or 0.0, banded[0].high or 0.0, color=colour, alpha=0.5, linewidth=1)
     axes.plot(
         x,
         y,
