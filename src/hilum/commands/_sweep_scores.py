@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hilum.commands._open import open_records
 from hilum.commands._sweep_cells import SweepCell
 from hilum.config import Config, RecordsConfig
 from hilum.metrics.classification import mean_auroc
@@ -100,15 +101,7 @@ def records_of(config: Config) -> Records:
 
 @cache
 def _read(way: str) -> Records:
-    asked = RecordsConfig.build(json.loads(way), "records")
-    return Records.read(
-        asked.records,
-        findings=asked.findings,
-        uncertain=asked.uncertain,
-        columns=asked.columns,
-        root=asked.root,
-        check_files=False,
-    )
+    return open_records(RecordsConfig.build(json.loads(way), "records"), check_files=False)
 
 
 def _val_auroc(folder: Path, records: Records) -> float | None:
