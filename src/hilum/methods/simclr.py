@@ -45,7 +45,8 @@ class SimCLR(Task):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss, and how similar the two views of a radiograph are."""
         refuse_one(len(batch) * world())
-        za, zb = (functional.normalize(self.project(self.model(view)).float(), dim=1) for view in batch.views)
+        both = torch.cat(batch.views)  # one batch of 2B for BatchNorm too, as the authors' code has it
+        za, zb = functional.normalize(self.project(self.model(both)).float(), dim=1).chunk(2)
         return {
             "loss": nt_xent(za, zb, temperature=self.temperature),
             "positive_similarity": (za * zb).sum(1).mean().detach(),

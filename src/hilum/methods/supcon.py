@@ -68,7 +68,8 @@ class SupCon(Task):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss, how similar the views of a radiograph are, and how many others attract it on average."""
         refuse_one(len(batch) * world())
-        za, zb = (functional.normalize(self.project(self.model(view)).float(), dim=1) for view in batch.views)
+        both = torch.cat(batch.views)  # one batch of 2B for BatchNorm too, as the authors' code has it
+        za, zb = functional.normalize(self.project(self.model(both)).float(), dim=1).chunk(2)
         weights = positive_weights(
             batch.labels,
             gather(batch.labels),

@@ -143,9 +143,14 @@ class Watch:
         views = [batch.to(device, encoder.input).views for batch in self.probe]
         encoder.eval()
         with autocast(self.precision, device):
-            seen = _with_statistics_of(encoder, views) if _is_young(encoder) else encoder
-            parts = [[seen(view).float() for view in pair] for pair in views]
-        one, other = (torch.cat(part) for part in zip(*parts, strict=True))
+            if _is_young(encoder):
+                both = _by_own_statistics(
+                    encoder, torch.cat([view for side in zip(*views, strict=True) for view in side])
+                )
+                one, other = both.float().chunk(2)
+            else:
+                parts = [[encoder(view).float() for view in pair] for pair in views]
+                one, other = (torch.cat(part) for part in zip(*parts, strict=True))
         return one, other
 
     def _judge(self, numbers: Mapping[str, float]) -> bool:
@@ -178,17 +183,15 @@ def _is_young(encoder: nn.Module) -> bool:
     return bool(counters) and int(counters[0]) < YOUNG
 
 
-def _with_statistics_of(encoder: Encoder, views: Sequence[Sequence[Tensor]]) -> Encoder:
-    """A copy whose BatchNorm statistics are those of the views: a young encoder has none of its own yet."""
+def _by_own_statistics(encoder: Encoder, images: Tensor) -> Tensor:
+    """Embeddings with the BatchNorm statistics of these images: a young encoder has none of its own yet."""
     settled = copy.deepcopy(encoder)
 
     def take(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
         over = [0, 2, 3][: inputs[0].ndim - 1]
-        variance, mean = torch.var_mean(inputs[0].float(), over)
-        norm.running_mean, norm.running_var = mean, variance
+        norm.running_var, norm.running_mean = torch.var_mean(inputs[0].float(), over)
 
-    hooks = [norm.register_forward_pre_hook(take) for norm in _norms(settled)]
-    settled(torch.cat([view for pair in views for view in pair]))
-    for hook in hooks:
-        hook.remove()
-    return settled
+    for norm in _norms(settled):
+        norm.register_forward_pre_hook(take)
+    embedded: Tensor = settled(images)
+    return embedded
