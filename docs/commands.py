@@ -16,11 +16,13 @@ def pages() -> dict[str, str]:
         found[f"{name.replace(' ', '-')}.md"] = (
             f"# hilum {name}\n\n```\n{usage(name, commands.settings_of(name))}```\n"
         )
-    for method in find.names(commands.METHODS):
-        fields = commands.settings_of("pretrain", method).model_fields
-        own = sorted(fields.keys() - commands.settings_of("pretrain").model_fields.keys())
-        lines = [f"- `{flag(n)}` ({fields[n].get_default()}): {fields[n].description}" for n in own]
-        found["pretrain.md"] += "\n".join([f"\n## {method}\n", *lines]) + "\n"
+    for name in commands.names():
+        package = commands.KINDS.get(commands.constant(name, "TAKES"))
+        for chosen in find.names(package) if package else []:
+            fields = commands.settings_of(name, chosen).model_fields
+            own = sorted(fields.keys() - commands.settings_of(name).model_fields.keys())
+            lines = [f"- `{flag(n)}` ({fields[n].get_default()}): {fields[n].description}" for n in own]
+            found[f"{name.replace(' ', '-')}.md"] += "\n".join([f"\n## {chosen}\n", *lines]) + "\n"
     return found
 
 

@@ -31,7 +31,7 @@ def test_every_command_line_in_the_documentation_is_one_that_exists(page):
         words = line.split("#")[0].split()
         name = " ".join(words[:2]) if " ".join(words[:2]) in commands.names() else words[0]
         rest = words[len(name.split()) :]
-        method = rest[0] if name == "pretrain" else ""
+        method = rest[0] if commands.constant(name, "TAKES") in commands.KINDS else ""
         cls = settings_of(name, method)
         cls.build(values(rest, cls, commands.constant(name, "TAKES")), line)
 
@@ -45,7 +45,7 @@ def test_links_inside_the_repository_lead_somewhere(page):
 @pytest.mark.parametrize("name", commands.names())
 def test_every_example_of_a_command_is_a_valid_command_line(name):
     words = commands.constant(name, "EXAMPLE").split()[1 + len(name.split()) :]
-    cls = settings_of(name, words[0] if name == "pretrain" else "")
+    cls = settings_of(name, words[0] if commands.constant(name, "TAKES") in commands.KINDS else "")
     cls.build(values(words, cls, commands.constant(name, "TAKES")), name)
 
 

@@ -7,7 +7,7 @@ import timm
 import yaml
 
 from hilum.cli import values
-from hilum.commands import constant, settings_of
+from hilum.commands import KINDS, constant, settings_of
 from hilum.commands.sweep import plan
 from hilum.data.views import PRESETS
 from hilum.images.spec import InputSpec
@@ -16,7 +16,7 @@ from hilum.models.blocks import blocks
 from hilum.models.encoder import Encoder
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("systems", "methods", "transfer")
+FOLDERS = ("systems", "methods", "transfer", "detection")
 EXAMPLES = sorted(path for name in FOLDERS for path in (ROOT / "examples" / name).glob("*.yaml"))
 
 
@@ -25,9 +25,10 @@ def test_an_example_is_what_its_first_lines_say(path):
     lines = path.read_text().splitlines()
     _, command, *words = lines[1][lines[1].index("hilum ") :].split()
     assert f"--config {path.relative_to(ROOT)}" in lines[1]
-    method = yaml.safe_load(path.read_text()).get("method", "")
-    assert (words[0] == method) if command == "pretrain" else not method
-    cls = settings_of(command, method)
+    takes = constant(command, "TAKES")
+    chosen = yaml.safe_load(path.read_text()).get(takes, "") if takes in KINDS else ""
+    assert not chosen or words[0] == chosen
+    cls = settings_of(command, chosen)
     config = cls.build(values(words, cls, constant(command, "TAKES")), path.name)
     view = PRESETS[config.views].change(**config.view)
     view.change(**getattr(config, "other_view", {}))

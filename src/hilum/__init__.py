@@ -42,6 +42,7 @@ _COMMANDS = {
     for name in (
         "compare",
         "demo",
+        "detect",
         "evaluate",
         "explain",
         "history",
@@ -53,6 +54,7 @@ _COMMANDS = {
         "profile",
         "records check",
         "records preview",
+        "records read",
         "records split",
         "retrieve",
         "sweep",
@@ -71,6 +73,7 @@ __all__ = [
     "Task",
     "compare",
     "demo",
+    "detect",
     "evaluate",
     "explain",
     "history",

@@ -45,11 +45,12 @@ def _run(words: list[str]) -> int:
         sys.stdout.write(f"hilum {metadata.version('hilum')}\n")
         return 0
     name, rest = _command(words)
-    cls = commands.settings_of(name, _method(rest) if commands.constant(name, "TAKES") == "method" else "")
+    takes = commands.constant(name, "TAKES")
+    cls = commands.settings_of(name, _chosen(rest, takes) if takes in commands.KINDS else "")
     if HELP & set(rest):
         sys.stdout.write(usage(name, cls))
         return 0
-    result = commands.call(name, cls.build(values(rest, cls, commands.constant(name, "TAKES")), name))
+    result = commands.call(name, cls.build(values(rest, cls, takes), name))
     if isinstance(result, Path):
         sys.stdout.write(f"{result}\n")
     return result if isinstance(result, int) else 0
@@ -113,16 +114,16 @@ def _value(name: str, found: list[str], field: FieldInfo, on: bool, wrong: list[
     return found[0]
 
 
-def _method(words: Sequence[str]) -> str:
-    """The method that the words name, or the `--config` file: its settings are part of the command's."""
+def _chosen(words: Sequence[str], takes: str) -> str:
+    """The method or detector that the words, or the `--config` file, name: its settings are the command's."""
     named, written = "", ""
-    for word, following in zip(["--method", *words], [*words, ""], strict=True):
+    for word, following in zip([flag(takes), *words], [*words, ""], strict=True):
         name, equals, value = word.partition("=")
         value = value if equals else following
-        if name == "--method" and not named and not value.startswith("-"):
+        if name == flag(takes) and not named and not value.startswith("-"):
             named = value
         elif name == "--config" and value:
-            written = str(read_yaml(Path(value)).get("method", ""))
+            written = str(read_yaml(Path(value)).get(takes, ""))
     return named or written
 
 
@@ -152,10 +153,14 @@ def usage(name: str, cls: type[Config]) -> str:
         said = " ".join((field.description or "").split())
         lines += textwrap.wrap(said, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += ["  --config FILE", "      Settings from a YAML file; flags go before them."]
-    if commands.constant(name, "TAKES") == "method" and cls.model_fields.keys() == general.keys():
-        lines += ["", f"Methods; `hilum {name} METHOD --help` adds what one of them can be told:"]
-        for method, (what, paper) in commands.methods().items():
-            lines += [f"  {method}", f"      {what}"]
+    takes = commands.constant(name, "TAKES")
+    if takes in commands.KINDS and cls.model_fields.keys() == general.keys():
+        lines += [
+            "",
+            f"{takes.capitalize()}s; `hilum {name} {takes.upper()} --help` adds what one can be told:",
+        ]
+        for chosen, (what, paper) in commands.described(commands.KINDS[takes]).items():
+            lines += [f"  {chosen}", f"      {what}"]
             lines += [f"      {line}" for line in paper]
     return "\n".join(lines) + "\n"
 

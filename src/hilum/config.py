@@ -156,6 +156,12 @@ class ViewsConfig(Config):
         "moco_vit",
         "gloria",
         "chexzero",
+        "rsna_1",
+        "rsna_10",
+        "rsna_11",
+        "rsna_15",
+        "rsna_20",
+        "rsna_21",
     ] = "cxr"
     """Augmentation: cxr is mild and never flips, plain is none; the others are those of published systems,
     most of which flip left and right, barlow_covid up and down too."""

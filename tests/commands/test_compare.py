@@ -38,7 +38,7 @@ def runs(tmp_path_factory):
             mine.write(cell / "predictions.csv")
             evaluate(mine, records, replicates=2).write(cell / "report.json")
             (cell / "config.yaml").write_text(yaml.safe_dump(settings | {"seeds": [seed], "shots": 5}))
-            (cell / "done.json").write_text(json.dumps({"seconds": 3.0}))
+            (cell / "done.json").write_text(json.dumps({"parameters": 3}))
         (folder / name / "config.yaml").write_text(yaml.safe_dump(settings | {"seeds": [0, 1]}))
         (folder / name / "done.json").write_text("{}")
     return folder
@@ -51,9 +51,9 @@ def test_any_two_runs_by_several_metrics_with_a_leaderboard(runs, tmp_path):
     found = json.loads((out / "comparison.json").read_text())
     assert found["metrics"] == ["auroc", "accuracy"]
     assert found["settings"]["fit"] == {"probe": "logistic", "tuned": "finetune"}
-    assert {(s["init"], s["shots"], s["seconds"], s["floor"]) for s in found["standings"]} == {
-        ("probe", 5, 3.0, True),
-        ("tuned", 5, 3.0, True),
+    assert {(s["init"], s["shots"], s["parameters"], s["floor"]) for s in found["standings"]} == {
+        ("probe", 5, 3, True),
+        ("tuned", 5, 3, True),
     }
     assert {"compare.html", "leaderboard.html"} <= {path.name for path in out.iterdir()}
 
@@ -62,5 +62,5 @@ def test_one_metric_may_go_without_a_list_and_an_unknown_one_is_refused(runs, tm
     both = [runs / "probe", runs / "tuned"]
     out = hilum.compare(both, out=tmp_path / "out", metric="average_precision", replicates=50)
     assert json.loads((out / "comparison.json").read_text())["metric"] == "average_precision"
-    with pytest.raises(ConfigError, match=r"metric.*'f2'.*'auroc', 'average_precision' or 'accuracy'"):
+    with pytest.raises(ConfigError, match=r"metric.*'f2'.*'auroc', 'average_precision', 'accuracy'"):
         hilum.compare(both, out=tmp_path / "other", metric=["f2"])

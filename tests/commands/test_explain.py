@@ -10,7 +10,7 @@ import hilum
 from hilum.cli import main
 from hilum.errors import ConfigError, OutputError, RecordsError, WeightsError
 from hilum.images.phantom import write_phantoms
-from hilum.saliency.scoring import boxes_of
+from hilum.records.boxes import boxes_of
 
 SMALL = {"image_size": 64, "store_size": 64}
 

@@ -88,6 +88,8 @@ def test_strategies_over_fractions_are_compared_and_a_failed_one_is_named(films)
     assert "resnet-18" in done["mistyped"]["reason"]
     comparison = json.loads((out / "comparison.json").read_text())
     assert {mean["init"] for mean in comparison["means"]} == {"pixels", "random encoder"}
+    assert 'href="leaderboard.html"' in (out / "sweep.html").read_text()
+    assert "pixels" in (out / "leaderboard.html").read_text()
     assert {mean["fraction"] for mean in comparison["means"]} == {0.5, 1}
     runs = sorted((out / "cells" / "strategy=pixels" / "cells").iterdir())
     assert float(done["pixels"]["validation"]) == pytest.approx(np.mean([val_auroc(r, films) for r in runs]))

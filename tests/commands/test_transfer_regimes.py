@@ -238,6 +238,23 @@ def test_a_setting_that_a_fit_does_not_use_is_refused():
         assert f"--fit {fit} does not use --{next(iter(idle)).replace('_', '-')}" in refused(fit=fit, **idle)
 
 
+def test_the_numbers_of_a_loss_belong_to_it(films, tmp_path):
+    assert "--focal-gamma belong to --loss focal, and loss is cross_entropy" in refused(
+        fit="linear", focal_gamma=1.0
+    )
+    assert "--gamma-negative and --margin belong to --loss asymmetric, and loss is focal" in refused(
+        fit="linear", loss="focal", gamma_negative=2.0, margin=0.1
+    )
+    losses = []
+    for gamma in (0.0, 5.0):
+        settings = place(films) | QUICK | {"fit": "linear", "loss": "focal", "focal_gamma": gamma}
+        run = hilum.transfer(
+            **settings, init="random", arch="resnet18", image_size=64, out=tmp_path / f"{gamma}"
+        )
+        losses.append(hilum.Run(run).metrics()[0]["loss"])
+    assert losses[1] == pytest.approx(losses[0] / 32, rel=0.05)  # at probability one half (1 - p)^5 is 1/32
+
+
 def test_every_setting_that_only_some_fits_read_is_a_setting_and_every_fit_a_fit():
     cls = settings_of("transfer")
     fits = {"logistic", "knn", "linear", "finetune", "linear_then_finetune", "lora"}

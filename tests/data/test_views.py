@@ -32,6 +32,9 @@ FLIPPING = {
     "dino",
     "moco_resnet",
     "moco_vit",
+    "rsna_15",
+    "rsna_20",
+    "rsna_21",
 }
 """Presets of systems whose own lists flip left and right."""
 

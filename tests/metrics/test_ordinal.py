@@ -5,40 +5,42 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from hilum.errors import ConfigError, RecordsError
-from hilum.metrics.ordinal import bootstrap_kappa, quadratic_kappa, severity, true_grades
+from hilum.metrics.ordinal import bootstrap_kappa, grades, quadratic_kappa
 from hilum.metrics.resampled import draw
 
 NAN = float("nan")
 
 
-def graded(seed, num=200, grades=4, patients=60):
+def graded(seed, num=200, highest=3, patients=60):
     random = np.random.default_rng(seed)
-    truth = random.integers(0, grades, num).astype(float)
-    decided = np.clip(truth + random.integers(-1, 2, num), 0, grades - 1)
+    truth = random.integers(0, highest + 1, num).astype(float)
+    decided = np.clip(truth + random.integers(-1, 2, num), 0, highest)
     return truth, decided, np.array([f"p{i}" for i in random.integers(0, patients, num)])
 
 
-def slow_kappa(truth, decided, grades):
+def slow_kappa(truth, decided, highest):
     """scikit-learn's, told of all grades: without, it numbers those that are there."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return cohen_kappa_score(
-            truth.astype(int), decided.astype(int), labels=range(grades), weights="quadratic"
+            truth.astype(int), decided.astype(int), labels=range(highest + 1), weights="quadratic"
         )
 
 
-@pytest.mark.parametrize("grades", [2, 3, 4, 7])
-def test_kappa_is_that_of_scikit_learn(grades):
+@pytest.mark.parametrize("highest", [1, 2, 3, 6])
+def test_kappa_is_that_of_scikit_learn(highest):
     for seed in range(5):
-        truth, decided, _ = graded(seed, grades=grades)
-        assert quadratic_kappa(truth, decided) == pytest.approx(slow_kappa(truth, decided, grades), abs=1e-12)
+        truth, decided, _ = graded(seed, highest=highest)
+        assert quadratic_kappa(truth, decided) == pytest.approx(
+            slow_kappa(truth, decided, highest), abs=1e-12
+        )
     unlike = np.array([3.0, 0, 0, 3]), np.array([0.0, 3, 3, 0])
     assert quadratic_kappa(*unlike) == pytest.approx(-1)
 
 
 def test_a_grade_that_is_missing_keeps_its_distance():
     truth, decided = np.array([0.0, 0, 1, 3, 3]), np.array([0.0, 1, 1, 3, 1])
-    assert quadratic_kappa(truth, decided) == pytest.approx(slow_kappa(truth, decided, 4))
+    assert quadratic_kappa(truth, decided) == pytest.approx(slow_kappa(truth, decided, 3))
     assert quadratic_kappa(truth, decided) != pytest.approx(
         cohen_kappa_score(truth.astype(int), decided.astype(int), weights="quadratic")
     )
@@ -55,24 +57,12 @@ def test_kappa_leaves_unknown_grades_out_and_is_undefined_without_any_difference
     assert quadratic_kappa(np.full(4, 2.0), np.array([0.0, 1, 2, 2])) == 0  # chance does as well
 
 
-def test_severity_counts_what_is_above_threshold_and_adds_up_probabilities():
-    probabilities = np.random.default_rng(0).random((50, 3))
-    thresholds = np.array([0.5, 0.4, 0.9])
-    grade = severity(probabilities, thresholds=thresholds)
-    for row, expected, decided in zip(probabilities, grade.expected, grade.decided, strict=True):
-        at_least = [1.0, *row, 0.0]
-        by_definition = sum(k * (at_least[k] - at_least[k + 1]) for k in range(4))
-        assert expected == pytest.approx(by_definition)
-        assert decided == sum(p >= t for p, t in zip(row, thresholds, strict=True))
-    assert np.isnan(severity(probabilities, thresholds=np.array([0.5, NAN, 0.5])).decided).all()
-
-
-def test_true_grades_undo_the_cumulative_coding():
-    grades = np.array([0, 3, 1, 2])
-    labels = (grades[:, None] >= np.arange(1, 4)).astype(np.float32)
-    assert true_grades(labels).tolist() == grades.tolist()
+def test_grades_undo_the_cumulative_coding():
+    true = np.array([0, 3, 1, 2])
+    labels = (true[:, None] >= np.arange(1, 4)).astype(np.float32)
+    assert grades(labels).tolist() == true.tolist()
     labels[1, 2] = NAN
-    assert np.isnan(true_grades(labels)).tolist() == [False, True, False, False]
+    assert np.isnan(grades(labels)).tolist() == [False, True, False, False]
 
 
 def test_the_interval_is_that_of_kappa_on_resampled_patients():
@@ -84,9 +74,9 @@ def test_the_interval_is_that_of_kappa_on_resampled_patients():
     drawn = []
     for times in draw(len(names), 0, seed=5).T.astype(int):
         rows = np.concatenate([np.flatnonzero(owner == p) for p, n in enumerate(times) for _ in range(n)])
-        drawn.append(slow_kappa(truth[known][rows], decided[known][rows], 4))
+        drawn.append(slow_kappa(truth[known][rows], decided[known][rows], 3))
     low, high = np.quantile(drawn, [0.025, 0.975])
-    assert estimate.value == pytest.approx(slow_kappa(truth[known], decided[known], 4))
+    assert estimate.value == pytest.approx(slow_kappa(truth[known], decided[known], 3))
     assert (estimate.low, estimate.high) == (pytest.approx(low), pytest.approx(high))
     counts = (estimate.images, estimate.patients, estimate.positives)
     assert counts == (180, len(names), int((truth[known] > 0).sum()))

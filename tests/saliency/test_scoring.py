@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 
-from hilum.errors import RecordsError
 from hilum.images.phantom import draw_phantom
 from hilum.images.spec import InputSpec
 from hilum.images.store import build_store
@@ -17,7 +16,7 @@ from hilum.records.table import Records
 from hilum.saliency.maps import film_maps
 from hilum.saliency.occlusion import occlusion
 from hilum.saliency.placement import peak
-from hilum.saliency.scoring import Judged, boxes_of, require_boxes, score
+from hilum.saliency.scoring import Judged, score
 
 SPOTS = ((100, 40), (70, 90), (60, 60))
 """x, y of a bright spot on films of 120×160 pixels."""
@@ -88,17 +87,6 @@ def _light():
 
 def _blank(judged):
     return Judged([np.zeros_like(heat) for heat in judged.heats], judged.masks)
-
-
-def test_boxes_are_those_of_the_finding_and_their_absence_is_said(spots):
-    records, _ = spots
-    assert next(found.tolist() for found in boxes_of(records, "Nodule")) == [[92, 32, 108, 48]]
-    require_boxes(records, "Mass", where="films.csv")
-    with pytest.raises(RecordsError, match=r"'Nodul'.*they name Mass, Nodule\); did you mean 'Nodule'"):
-        require_boxes(records, "Nodul", where="films.csv")
-    bare = Records(records.table.drop(columns="boxes"), records.findings)
-    with pytest.raises(RecordsError, match="there is no column boxes"):
-        require_boxes(bare, "Nodule", where="films.csv")
 
 
 def test_masks_of_phantoms_are_scored_as_boxes_are():

@@ -19,7 +19,7 @@ for _ in range(60):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(16 << 20)
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(int(statistics.median(faults[30:])))  # where the heap settles differs from process to process: within ten
+print(int(statistics.median(faults[30:])))  # the heap settles within ten, differently in each process
 """
 
 

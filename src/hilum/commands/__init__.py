@@ -11,7 +11,12 @@ from typing import Any
 from hilum import find
 from hilum.config import Config, joined, settings_in
 
-METHODS = "hilum.methods"
+KINDS = {
+    "method": "hilum.methods",
+    "detector": "hilum.detectors",
+    "source": "hilum.records.sources",
+}
+"""Where the files lie that a command's first word names, by the setting that takes it (`TAKES`)."""
 
 
 def names() -> list[str]:
@@ -27,21 +32,20 @@ def names() -> list[str]:
     return [name.replace("_", "-") for name in found]
 
 
-def settings_of(name: str, method: str = "") -> type[Config]:
-    """The settings of a command; those of one that takes a method include the method's own."""
+def settings_of(name: str, chosen: str = "") -> type[Config]:
+    """The settings of a command; those of one that takes a method or a detector include that one's own."""
     cls = settings_in(find.path(*_place(name)))
-    if method and constant(name, "TAKES") == "method":
-        return joined("Settings", cls, settings_in(find.path(METHODS, method)))
-    return cls
+    package = KINDS.get(constant(name, "TAKES"))
+    return joined("Settings", cls, settings_in(find.path(package, chosen))) if package and chosen else cls
 
 
-def methods() -> dict[str, tuple[str, list[str]]]:
-    """Every pretraining method: what it is, and the lines that cite it, as its file says."""
+def described(package: str) -> dict[str, tuple[str, list[str]]]:
+    """Every method or detector: what it is, and the lines that cite it, as its file says."""
     found = {}
-    for method in find.names(METHODS):
-        text = ast.get_docstring(ast.parse(find.path(METHODS, method).read_text(encoding="utf-8"))) or ""
+    for name in find.names(package):
+        text = ast.get_docstring(ast.parse(find.path(package, name).read_text(encoding="utf-8"))) or ""
         what, _, rest = text.partition("\n\n")
-        found[method] = (what, rest.partition("\n\n")[0].splitlines())
+        found[name] = (what, rest.partition("\n\n")[0].splitlines())
     return found
 
 
@@ -69,7 +73,7 @@ def function(name: str) -> Callable[..., Any]:
 
     def run(*first: Any, **settings: Any) -> Any:
         settings |= dict(zip([takes], first, strict=True)) if first else {}
-        cls = settings_of(name, str(settings.get("method", "")))
+        cls = settings_of(name, str(settings.get(takes, "")))
         return call(name, cls.build(settings, name))
 
     run.__name__ = run.__qualname__ = name.replace(" ", "_").replace("-", "_")

@@ -13,6 +13,7 @@ from hilum.images.shrink import shrink
 from hilum.images.store import Store
 from hilum.images.warp import Fit
 from hilum.progress import Progress
+from hilum.records.boxes import boxes_of, scaling
 from hilum.records.table import Records
 from hilum.records.writing import write_csv
 from hilum.report.explanation import ScoreTable, ShownFilm
@@ -21,7 +22,7 @@ from hilum.run import write_atomically
 from hilum.saliency.maps import FilmMap
 from hilum.saliency.overlay import overlay, with_boxes, with_legend
 from hilum.saliency.placement import peak
-from hilum.saliency.scoring import Scores, boxes_of, scaling
+from hilum.saliency.scoring import Scores
 
 PICTURE = 768
 """Shorter side, pixels, above which a film is made smaller before it is drawn on."""

@@ -1,5 +1,6 @@
 """The radiographs of another dataset, for a model that is fitted in this run: external validation."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,8 +54,9 @@ def open_elsewhere(
         RecordsError: they do, and that is not allowed.
     """
     records, store = open_store(store_config, open_records(table))
-    if set(records.table["split"]) != {""}:
-        records = records.where("test")
+    if set(records.table["split"]) == {""}:
+        records = replace(records, table=records.table.assign(split="test"))
+    records = records.where("test")
     if not len(records):
         raise RecordsError(
             f"{table.records}: column split has no test rows; leave the column out to test on all"

@@ -81,7 +81,8 @@ def task_of(config: "Settings", encoder: Encoder, findings: Sequence[str]) -> Su
         lora_rank=config.lora_rank if lora else 0,
         lora_alpha=config.lora_alpha if lora else 0.0,
     )
-    shared = ("exclusive", "weighting", "loss", "label_smoothing", "mixup")
+    losses = ("loss", "focal_gamma", "gamma_positive", "gamma_negative", "margin")
+    shared = ("exclusive", "weighting", "label_smoothing", "mixup", *losses)
     return Supervised(
         encoder.requires_grad_(True),
         findings=findings,

@@ -104,7 +104,9 @@ def _compare(
         log.warning("The runs are not compared: %s", error)
         return False
     found.write(config.out / "comparison.json")
-    found.write_page(config.out / "compare.html", title=f"hilum sweep: {config.out.resolve().name}")
+    title = f"hilum sweep: {config.out.resolve().name}"
+    found.write_page(config.out / "compare.html", title=title)
+    found.write_leaderboard(config.out / "leaderboard.html", title=title)
     return True
 
 

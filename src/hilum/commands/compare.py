@@ -10,32 +10,51 @@ from pydantic import field_validator
 from hilum.commands._open import open_records
 from hilum.config import Config, RecordsConfig, read_yaml
 from hilum.errors import ConfigError, MissingError, OutputError
+from hilum.records.detections import Detections
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.compare import Cell
 from hilum.report.compare import compare as compare_cells
+from hilum.report.detection import DetectionReport
+from hilum.report.detection_compare import COMPARED, Detected, compare_detectors
 from hilum.run import DONE
 
 EXAMPLE = "hilum compare runs/pixels runs/random runs/simclr --out runs/comparison"
 TAKES = "runs"
 
+DETECTION = "detection.json"
+"""What a run of detect holds, and no other."""
+
 log = logging.getLogger(__name__)
 
 
 class Settings(Config):
-    """Puts transfer runs on one page: label efficiency, and whether differences are real."""
+    """Puts runs of transfer, or of detect, on one page: label efficiency, and which differences are real."""
 
     runs: list[Path]
-    """Runs of transfer with the same records; each is known by the name of its folder."""
+    """Runs of transfer, or of detect, with the same records; each is known by the name of its folder."""
     out: Path
     """Folder for comparison.json, compare.html and leaderboard.html; it must not exist."""
     baseline: str = ""
     """The run that the others are compared with, by its folder's name; empty: the first."""
     against: Literal["baseline", "all"] = "baseline"
     """What each run is compared with: the baseline, or all others, corrected for all these pairs."""
-    metric: list[Literal["auroc", "average_precision", "accuracy"]] = ["auroc"]
-    """What is compared: auroc, average_precision, accuracy (at thresholds chosen on validation), or several.
-    Conclusions are drawn from the first."""
+    metric: list[
+        Literal[
+            "auroc",
+            "average_precision",
+            "accuracy",
+            "rsna_score",
+            "box_precision",
+            "box_precision_50",
+            "box_precision_coco",
+            "box_precision_boxed",
+            "froc",
+        ]
+    ] = []
+    """What is compared: auroc, average_precision, accuracy (at thresholds chosen on validation), or several;
+    of detectors rsna_score, box_precision, or those of its report. Conclusions are drawn from the first.
+    Empty: auroc, or rsna_score and box_precision."""
     replicates: int = 2000
     """Bootstrap replicates behind each interval."""
 
@@ -61,14 +80,31 @@ def compare(config: Settings) -> Path:
         if not (run / DONE).exists():
             raise MissingError(f"{run}: no finished run; its own command, given again, finishes it")
     cells = [cell for run, name in zip(config.runs, names, strict=True) for cell in cells_of(run, name)]
-    found = compare_cells(
-        cells,
-        _records(config.runs),
-        baseline=config.baseline or names[0],
-        against=config.against,
-        metrics=config.metric,
-        replicates=config.replicates,
-    )
+    how: dict[str, Any] = {
+        "baseline": config.baseline or names[0],
+        "against": config.against,
+        "replicates": config.replicates,
+    }
+    boxed = [cell for cell in cells if (Path(cell.run) / DETECTION).exists()]
+    if len(boxed) not in (0, len(cells)):
+        raise ConfigError(f"{boxed[0].run} is a run of detect and others are of transfer; compare one kind")
+    wrong = [metric for metric in config.metric if (metric in COMPARED) != bool(boxed)]
+    if wrong:
+        raise ConfigError(
+            f"--metric {wrong[0]} is of runs of {'transfer' if boxed else 'detect'}, which these are not"
+        )
+    if boxed:
+        detected = {
+            id(cell): Detected(
+                Detections.read(Path(cell.run) / "detections.csv"),
+                DetectionReport.read(Path(cell.run) / DETECTION),
+            )
+            for cell in cells
+        }
+        metrics = config.metric or ["rsna_score", "box_precision"]
+        found = compare_detectors(cells, detected, _records(config.runs), metrics=metrics, **how)
+    else:
+        found = compare_cells(cells, _records(config.runs), metrics=config.metric or ["auroc"], **how)  # type: ignore[arg-type]
     config.out.mkdir(parents=True)
     found.write(config.out / "comparison.json")
     found.write_page(config.out / "compare.html")
@@ -85,7 +121,7 @@ def cells_of(run: Path, name: str) -> list[Cell]:
 def _cell(folder: Path, name: str) -> Cell:
     settings = read_yaml(folder / "config.yaml")
     if "label_fraction" not in settings:
-        raise ConfigError(f"{folder}: is no run of transfer")
+        raise ConfigError(f"{folder}: is no run of transfer or detect")
     done: dict[str, Any] = json.loads((folder / DONE).read_text()) if (folder / DONE).exists() else {}
     # A run of several cells has a list of shots, a cell has one of them.
     shots = settings.get("shots", 0)
@@ -95,10 +131,9 @@ def _cell(folder: Path, name: str) -> Cell:
         seed=settings["seeds"][0],
         run=str(folder),
         predictions=Predictions.read(folder / "predictions.csv"),
-        report=json.loads((folder / "report.json").read_text()),
+        report={} if (folder / DETECTION).exists() else json.loads((folder / "report.json").read_text()),
         shots=int((shots[0] if shots else 0) if isinstance(shots, list) else shots),
         settings=settings,
-        seconds=done.get("seconds"),
         parameters=done.get("parameters"),
     )
 

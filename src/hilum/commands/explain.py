@@ -21,6 +21,7 @@ from hilum.find import did_you_mean
 from hilum.images.store import Store
 from hilum.models.classifier import Classifier
 from hilum.models.weights import load
+from hilum.records.boxes import boxes_of, require_boxes
 from hilum.records.table import Records
 from hilum.report.explanation import write_explanation_page
 from hilum.report.words import number
@@ -32,7 +33,7 @@ from hilum.saliency.overlay import colour_bar
 from hilum.saliency.patches import patch_maps
 from hilum.saliency.rollout import attention_rollout, attentions
 from hilum.saliency.sanity import randomisation, reinitialised
-from hilum.saliency.scoring import RANDOM_WEIGHTS, Judged, Scores, boxes_of, require_boxes, score
+from hilum.saliency.scoring import RANDOM_WEIGHTS, Judged, Scores, score
 
 EXAMPLE = (
     "hilum explain runs/probe --records films.csv --finding Effusion --method grad_cam --split test "

@@ -1,14 +1,24 @@
-"""hilum predict: probabilities for your own radiographs."""
+"""hilum predict: probabilities, or boxes, for your own radiographs."""
 
 import logging
 from pathlib import Path
 
+from pydantic import NonNegativeFloat
+
 from hilum import inference
 from hilum.commands._open import open_records, open_store, refuse_overlap
 from hilum.config import RecordsConfig, StoreConfig
-from hilum.errors import OutputError, WeightsError
+from hilum.detecting import detect
+from hilum.errors import ConfigError, OutputError, WeightsError
+from hilum.images.store import Store
 from hilum.models.classifier import Classifier
+from hilum.models.detector import Detector
+from hilum.models.encoder import Encoder
 from hilum.models.weights import load
+from hilum.records.detections import rsna_submission
+from hilum.records.table import Records
+from hilum.records.writing import write_csv
+from hilum.report.detection import DetectionReport
 
 EXAMPLE = "hilum predict runs/probe --records films.csv --out predictions.csv"
 TAKES = "model"
@@ -17,12 +27,20 @@ log = logging.getLogger(__name__)
 
 
 class Settings(RecordsConfig, StoreConfig):
-    """Writes the probability of every finding in every radiograph."""
+    """Writes the probability of every finding in every radiograph, or the boxes that a detector finds."""
 
     model: Path
-    """A run of transfer, or its model.safetensors."""
+    """A run of transfer or detect, or its model.safetensors."""
     out: Path
     """The table that is written; it must not exist."""
+    ensemble: list[Path] = []
+    """Further detectors of the same kind that speak together with it: folds, or other seeds."""
+    overlap: NonNegativeFloat = 0.0
+    """Detectors: overlap (IoU) from which the less sure of two boxes goes; 0: as validation chose."""
+    threshold: NonNegativeFloat = 0.0
+    """Detectors: score from which a box is written; 0: as validation chose."""
+    submission: bool = False
+    """Detectors: write the RSNA challenge's table, patientId and PredictionString, in its 1024 pixels."""
     split: str = ""
     """Only rows of this split; empty: all."""
     allow_overlap: bool = False
@@ -37,9 +55,16 @@ def predict(config: Settings) -> Path:
     if config.out.exists():
         raise OutputError(f"{config.out}: is there already; give another --out or remove it")
     model = load(config.model)
-    if not isinstance(model, Classifier):
+    if isinstance(model, Encoder):
         raise WeightsError(
             f"{config.model}: an encoder without findings; `hilum transfer --init` fits them first"
+        )
+    if isinstance(model, Classifier) and (
+        config.ensemble or config.overlap or config.threshold or config.submission
+    ):
+        raise ConfigError(
+            f"{config.model} is a classifier; --ensemble, --overlap, --threshold and --submission are for "
+            "detectors"
         )
     records = open_records(config)
     records, store = open_store(config, records.where(config.split) if config.split else records)
@@ -48,6 +73,51 @@ def predict(config: Settings) -> Path:
     overlap = refuse_overlap(config.model, tested, store, allow=config.allow_overlap)
     if overlap:
         log.warning("%d of the patients were trained on: scores on them would mean little", overlap)
+    if isinstance(model, Detector):
+        _write_boxes(model, config, records, store)
+        return config.out
     inference.predict(model, records, store, device=config.device).write(config.out)
     log.info("%d radiographs, %d findings", len(records), len(model.findings))
     return config.out
+
+
+def _write_boxes(model: Detector, config: Settings, records: Records, store: Store) -> None:
+    overlap, threshold = config.overlap, config.threshold
+    report = (config.model if config.model.is_dir() else config.model.parent) / "detection.json"
+    if not (overlap and threshold) and report.is_file():
+        chosen = DetectionReport.read(report).findings[0]
+        overlap, threshold = overlap or chosen.overlap or 0.0, threshold or chosen.threshold or 0.0
+    if not (overlap and threshold):
+        raise ConfigError(
+            f"{config.model}: no threshold was chosen on validation; give --overlap and --threshold"
+        )
+    models = [model, *(_member(path, model) for path in config.ensemble)]
+    found = detect(models, records, store, overlaps=[overlap], floor=threshold, device=config.device).boxes[
+        overlap
+    ]
+    if config.submission:
+        sizes = {
+            image: store.source_size(int(row))
+            for image, row in zip(
+                records.table["image"], store.rows(records.table["image"].tolist()), strict=True
+            )
+        }
+        write_csv(rsna_submission(found, sizes), config.out)
+    else:
+        found.write(config.out)
+    log.info(
+        "%d boxes on %d of %d radiographs (score %.3g or more)",
+        len(found), found.table["image"].nunique(), len(records), threshold,
+    )  # fmt: skip
+
+
+def _member(path: Path, first: Detector) -> Detector:
+    model = load(path)
+    same = isinstance(model, Detector) and (
+        (model.name, model.findings, model.classes, model.settings, model.encoder.input)
+        == (first.name, first.findings, first.classes, first.settings, first.encoder.input)
+    )
+    if not same:
+        raise ConfigError(f"--ensemble {path}: not a detector of the same kind, findings, settings and size")
+    assert isinstance(model, Detector)
+    return model

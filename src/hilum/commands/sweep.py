@@ -44,8 +44,8 @@ class Settings(Config):
     """What is varied: NAME=A,B,C is a list, NAME=LOW..HIGH a range, NAME=LOW..HIGH:log one by ratios. In YAML
     a list, a mapping with low, high and log, or names for several settings each: {none: {init: random}}."""
     out: Path
-    """Folder of the sweep: a run for each combination in cells, sweep.csv, sweep.html, and compare.html where
-    initialisations, fractions or seeds are compared."""
+    """Folder of the sweep: a run for each combination in cells, sweep.csv, sweep.html, and where
+    initialisations, fractions or seeds are compared, compare.html and leaderboard.html."""
     records: Path | None = None
     """The table of radiographs, for every run."""
     set: dict[str, Any] = {}

@@ -98,6 +98,14 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, ScoringCo
     """balanced: of each finding, positives and negatives count alike in sum; if exclusive, findings do."""
     loss: Literal["cross_entropy", "focal", "asymmetric"] = "cross_entropy"
     """What is minimised; focal and asymmetric weigh films less that are easy already."""
+    focal_gamma: NonNegativeFloat = 2.0
+    """focal: how much less; 0 is cross_entropy."""
+    gamma_positive: NonNegativeFloat = 0.0
+    """asymmetric: the same of positives."""
+    gamma_negative: NonNegativeFloat = 4.0
+    """asymmetric: the same of negatives."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """asymmetric: negatives of a lower probability weigh nothing, and that of others is lowered by it."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """How much of each label is spread over the other values."""
     mixup: NonNegativeFloat = 0.0
@@ -135,6 +143,12 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, ScoringCo
             changed = [name for name in names.split() if getattr(self, name) != defaults[name]]
             if changed and self.fit not in fits.split():
                 idle.append(f"{' and '.join(map(flag, changed))} (for --fit {' or '.join(fits.split())})")
+        for loss, names in (("focal", "focal_gamma"), ("asymmetric", "gamma_positive gamma_negative margin")):
+            changed = [name for name in names.split() if getattr(self, name) != defaults[name]]
+            if changed and self.loss != loss:
+                raise ValueError(
+                    f"{' and '.join(map(flag, changed))} belong to --loss {loss}, and loss is {self.loss}"
+                )
         if self.fit in ("logistic", "knn") and any(word.endswith("soft") for word in self.uncertain):
             idle.append("--uncertain soft (for fits by gradient descent)")
         if idle:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hilum.data.boxes import BoxSource
 from hilum.data.partners import Partners
-from hilum.data.views import ViewRecipe, draw_batch
+from hilum.data.views import ViewRecipe, draw_batch, matrices
 from hilum.errors import ConfigError, HilumError, RecordsError
 from hilum.images.chance import hashed, uniforms
 from hilum.images.shrink import forkable
@@ -45,6 +46,8 @@ class Batch:
     """The same of the film that every second view shows."""
     texts: tuple[str, ...] = ()
     """The radiologists' texts, where the records have them."""
+    boxes: Float[Tensor, "B M 5"] | None = None
+    """x1, y1, x2, y2 in pixels of the first view, and the number of the finding; NaN after the last box."""
     seed: int = 0
 
     def __len__(self) -> int:
@@ -72,6 +75,7 @@ class Batch:
             partner_codes={
                 name: code.to(device, non_blocking=True) for name, code in self.partner_codes.items()
             },
+            boxes=None if self.boxes is None else self.boxes.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> Self:
@@ -82,6 +86,7 @@ class Batch:
             labels=self.labels.pin_memory(),
             codes={name: code.pin_memory() for name, code in self.codes.items()},
             partner_codes={name: code.pin_memory() for name, code in self.partner_codes.items()},
+            boxes=None if self.boxes is None else self.boxes.pin_memory(),
         )
 
     def part(self, index: int, of: int) -> Self:
@@ -98,6 +103,7 @@ class Batch:
             codes={name: code[part] for name, code in self.codes.items()},
             partner_codes={name: code[part] for name, code in self.partner_codes.items()},
             texts=self.texts[part],
+            boxes=None if self.boxes is None else self.boxes[part],
         )
 
 
@@ -117,6 +123,7 @@ class Loader:
         workers: processes that prepare batches; 0 prepares them in this process.
         columns: columns of the records whose cells become `Batch.codes`.
         partners: which other film every second view shows; None: the same film.
+        boxes: those of each radiograph, to be carried along as `Batch.boxes`; None: none are.
         rank: which of `world` equal, contiguous slices of each batch to yield.
         world: number of processes that train together.
 
@@ -136,6 +143,7 @@ class Loader:
         workers: int = 0,
         columns: Sequence[str] = (),
         partners: Partners | None = None,
+        boxes: BoxSource | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -144,7 +152,7 @@ class Loader:
         self.num_images = len(records)
         self.workers = workers
         share = batch_size // world
-        source = _Source(store, records, recipe, seed, columns=columns, partners=partners)
+        source = _Source(store, records, recipe, seed, columns=columns, partners=partners, boxes=boxes)
         self._steps = _Steps(source, batch_size, slice(rank * share, (rank + 1) * share))
 
     def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
@@ -172,6 +180,7 @@ class _Source:
         *,
         columns: Sequence[str] = (),
         partners: Partners | None = None,
+        boxes: BoxSource | None = None,
     ) -> None:
         if not len(records):
             raise RecordsError("there are no radiographs to load; see the column split of the records")
@@ -181,6 +190,7 @@ class _Source:
         self.texts = records.table["text"].to_numpy(object) if "text" in records.table else None
         self.codes = {name: codes_of(records.table[name]) for name in columns}
         self.partners = partners
+        self.boxes = boxes
         self.recipe = recipe
         self.seed = seed
 
@@ -202,8 +212,23 @@ class _Source:
             {name: torch.from_numpy(code[rows]) for name, code in self.codes.items()},
             {name: torch.from_numpy(code[paired]) for name, code in self.codes.items()},
             () if self.texts is None else tuple(self.texts[rows].tolist()),
+            None if self.boxes is None else self._boxes(self.boxes, films, rows, epochs),
             self.seed,
         )
+
+    def _boxes(
+        self,
+        boxes: BoxSource,
+        films: Sequence[NDArray[np.uint8]],
+        rows: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+    ) -> Float[Tensor, "B M 5"]:
+        sizes = np.array([film.shape for film in films], np.int64)
+        warps = matrices(self.recipe, sizes, rows=rows, epochs=epochs, seed=self.seed)[0]
+        found = [
+            boxes.on_view(*pair, self.recipe.sides[0]) for pair in zip(rows.tolist(), warps, strict=True)
+        ]
+        return torch.from_numpy(np.stack(found).astype(np.float32))
 
     def _films(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         return [self.store[film] for film in self.films[rows].tolist()]

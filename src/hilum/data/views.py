@@ -84,6 +84,29 @@ _CONVIRT = View(
 )
 _TWINS = Tone(jitter=0.8, jitter_brightness=0.4, jitter_contrast=0.4, blur=1.0, blur_max=2.0)
 
+_RSNA_SHIFT = 32 / 512
+
+
+def _rsna(
+    *,
+    scale: float,
+    angle: float,
+    shear: float,
+    gamma: float,
+    flip: float = 0.0,
+    often: float = 0.0,
+    blur: float = 1.0,
+    noise: float = 0.02,
+) -> View:
+    """A level of kaggle-rsna by its deviations: of the logarithm to base 2 of scale and gamma, of degrees."""
+    even = 3**0.5  # an even distribution of this half width has a deviation of 1
+    geometry = Geometry(
+        translate=_RSNA_SHIFT, zoom=2 ** (scale * even), rotate=angle * even, shear=shear * even, flip=flip
+    )
+    tone = Tone(gamma=2 ** (gamma * even), blur=often, blur_max=blur, noise=often, noise_max=noise)
+    return View(geometry, tone)
+
+
 PRESETS: Mapping[str, View] = {
     "plain": PLAIN_VIEW,
     "cxr": CXR_VIEW,
@@ -126,6 +149,15 @@ PRESETS: Mapping[str, View] = {
     "gloria": View(Geometry(crop_min=0.875**2, crop_max=0.875**2, shift=1.0)),
     # CheXzero (rajpurkarlab/CheXzero, train.py) has none. With --image-fit pad.
     "chexzero": PLAIN_VIEW,
+    # kaggle-rsna's levels (pdima/kaggle_rsna_public, detection_dataset.py). It draws scale, angle, shear and
+    # gamma from normal distributions, here from even ones of equal deviation, and one scale for both
+    # directions; its flips, which did nothing, do. Salt and pepper (levels 20 and 21) is left out.
+    "rsna_1": View(Geometry(translate=_RSNA_SHIFT)),
+    "rsna_10": _rsna(scale=0.1, angle=5, shear=2.5, gamma=0.2),
+    "rsna_11": _rsna(scale=0.1, angle=0, shear=2.5, gamma=0.2),
+    "rsna_15": _rsna(scale=0.15, angle=6, shear=4, gamma=0.2, flip=0.5, often=0.25, blur=1.0, noise=0.02),
+    "rsna_20": _rsna(scale=0.15, angle=6, shear=4, gamma=0.25, flip=0.5, often=0.5, blur=2.0, noise=0.04),
+    "rsna_21": _rsna(scale=0.15, angle=0, shear=4, gamma=0.25, flip=0.5, often=0.5, blur=2.0, noise=0.04),
 }
 """Views by the name that commands know them by: two of our own, then the lists of published systems.
 

@@ -170,19 +170,32 @@ def warp(
     return warped
 
 
+Turned = Literal["corners", "thirds"]
+"""Which points of a box the upright box around it, once turned, has to hold: its corners, or, tighter, the
+points at a third and two thirds of each side, as the kaggle-rsna system takes them."""
+
+
 def warp_boxes(
-    boxes: Float[np.ndarray, "M 4"], matrix: Float[np.ndarray, "3 3"], side: int
+    boxes: Float[np.ndarray, "M 4"],
+    matrix: Float[np.ndarray, "3 3"],
+    side: int,
+    *,
+    turned: Turned = "corners",
 ) -> Float[np.ndarray, "M 4"]:
     """Boxes of the film (x1, y1, x2, y2, pixels) as boxes of the view.
 
-    A turned box becomes the upright box around its four corners, cut at the view's edges. A box that is
-    wholly outside comes back with no area, so that boxes keep their places.
+    A turned box becomes the upright box around its points, cut at the view's edges. A box that is wholly
+    outside comes back with no area, so that boxes keep their places.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     x, y = boxes[:, [0, 2, 2, 0]], boxes[:, [1, 1, 3, 3]]
     corners = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(matrix).T
     # A tilted plane has a horizon: of an edge that crosses it, the part before it counts.
-    ends = np.concatenate([_before_horizon(corners, np.roll(corners, turn, 1)) for turn in (1, -1)], 1)
+    neighbours = [np.roll(corners, turn, 1) for turn in (1, -1)]
+    if turned == "thirds":
+        ends = np.concatenate([(2 * corners + near) / 3 for near in neighbours], 1)
+    else:
+        ends = np.concatenate([_before_horizon(corners, near) for near in neighbours], 1)
     seen = ends[..., 2:] > 0
     places = ends[..., :2] / np.where(seen, ends[..., 2:], 1)
     high = np.clip(np.where(seen, places, -np.inf).max(1), 0, side)

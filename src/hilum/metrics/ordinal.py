@@ -1,6 +1,4 @@
-"""Grades of severity from probabilities of "this grade or more", and how well they agree with the truth."""
-
-from dataclasses import dataclass
+"""Grades of severity from labels of "this grade or more", and how well those decided agree with the truth."""
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Shaped
@@ -11,38 +9,14 @@ from hilum.metrics.resampled import resample
 from hilum.metrics.summary import interval
 
 
-@dataclass(frozen=True)
-class Severity:
-    """The grade of every radiograph, 0 to K."""
+def grades(labels: Shaped[np.ndarray, "N K"]) -> Float[np.ndarray, " N"]:
+    """The grade of every radiograph by its labels or decisions of "grade k or more"; NaN if one is.
 
-    expected: Float[np.ndarray, " N"]
-    """The mean grade by the probabilities."""
-    decided: Float[np.ndarray, " N"]
-    """How many of the probabilities reach their thresholds; NaN where a threshold is undefined."""
-
-
-def severity(probabilities: Float[np.ndarray, "N K"], *, thresholds: Float[np.ndarray, " K"]) -> Severity:
-    """Grades by the probabilities of grade 1 or more, 2 or more and so on, and thresholds from validation.
-
-    The mean of a number from 0 to K is the sum of the probabilities that it is k or more.
-
-    >>> grade = severity(np.array([[0.9, 0.6, 0.2]]), thresholds=np.array([0.5, 0.5, 0.5]))
-    >>> grade.expected.round(6).tolist(), grade.decided.tolist()
-    ([1.7], [2.0])
-    """
-    undefined = np.isnan(thresholds).any()
-    decided = (probabilities >= thresholds).sum(axis=1).astype(np.float64)
-    return Severity(probabilities.sum(axis=1), np.where(undefined, np.nan, decided))
-
-
-def true_grades(labels: Shaped[np.ndarray, "N K"]) -> Float[np.ndarray, " N"]:
-    """The grade of every radiograph by its labels of "grade k or more"; NaN where one is unknown.
-
-    >>> true_grades(np.array([[1.0, 1.0, 0.0], [1.0, np.nan, 0.0]])).tolist()
+    >>> grades(np.array([[1.0, 1.0, 0.0], [1.0, np.nan, 0.0]])).tolist()
     [2.0, nan]
     """
-    grades: Float[np.ndarray, " N"] = labels.astype(np.float64).sum(axis=1)
-    return grades
+    summed: Float[np.ndarray, " N"] = labels.astype(np.float64).sum(axis=1)
+    return summed
 
 
 def quadratic_kappa(truth: Shaped[np.ndarray, " N"], decided: Shaped[np.ndarray, " N"]) -> float:
@@ -85,14 +59,14 @@ def bootstrap_kappa(
     if replicates < 1:
         raise ConfigError(f"{replicates} replicates give no interval; ask for 1,000 or more")
     known = ~np.isnan(truth.astype(np.float64))
-    grades, names = truth[known], patients[known]
-    counts = (int(known.sum()), len(np.unique(names)), int((grades > 0).sum()))
-    why = _undefined(grades, decided[known], finding)
+    true, names = truth[known], patients[known]
+    counts = (int(known.sum()), len(np.unique(names)), int((true > 0).sum()))
+    why = _undefined(true, decided[known], finding)
     if why:
         return Estimate("quadratic_kappa", finding, None, None, None, *counts, f"undefined: {why}")
     patient = np.unique(names, return_inverse=True)[1]
-    tables = _tables(grades, decided[known], patient, num_patients=counts[1])
-    value = quadratic_kappa(grades, decided[known])
+    tables = _tables(true, decided[known], patient, num_patients=counts[1])
+    value = quadratic_kappa(true, decided[known])
     drawn = resample(
         [lambda times: _kappas(tables, times)[:, None]],
         counts[1],
@@ -104,16 +78,16 @@ def bootstrap_kappa(
     return Estimate("quadratic_kappa", finding, value, low, high, *counts, "; ".join(remarks))
 
 
-def _undefined(grades: Shaped[np.ndarray, " M"], decided: Shaped[np.ndarray, " M"], finding: str) -> str:
-    if not len(grades):
+def _undefined(true: Shaped[np.ndarray, " M"], decided: Shaped[np.ndarray, " M"], finding: str) -> str:
+    if not len(true):
         return "no grade is known"
     if np.isnan(decided).any():
         return "no threshold"
-    for given, what in ((grades, "true"), (decided, "decided")):
+    for given, what in ((true, "true"), (decided, "decided")):
         if (given < 0).any() or (given != given.round()).any():
             wrong = float(given[(given < 0) | (given != given.round())][0])
             raise RecordsError(f"{finding}: a {what} grade is {wrong}; expected an integer of 0 or more")
-    return "all grades, true and decided, are the same" if len({*grades, *decided}) == 1 else ""
+    return "all grades, true and decided, are the same" if len({*true, *decided}) == 1 else ""
 
 
 def _tables(

@@ -1,6 +1,7 @@
 """A radiograph in, features out: what pretraining makes and transfer keeps."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import timm
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from hilum.errors import ConfigError
 from hilum.images.spec import InputSpec
+from hilum.images.warp import Fit
 from hilum.models.architectures import build, shape_of
 from hilum.models.pooling import Combine, Pool, Pooling, TopK, check_places
 
@@ -91,10 +93,29 @@ class Encoder(nn.Module):
         self.pooling = pooling
         self.num_features = self.num_channels if self.top_k is None else self.top_k.num_features
 
+    def see(self, side: int, fit: Fit) -> None:
+        """Takes views of another size or fit from here on; a ViT's positions are resampled.
+
+        Raises:
+            ConfigError: a ViT's patches cannot be resized, or do not divide the view.
+        """
+        if self.has_patches and side != self.input.side:
+            try:
+                self.net.set_input_size(img_size=(side, side))  # type: ignore[operator]
+            except (AttributeError, AssertionError, TypeError) as error:
+                raise ConfigError(f"arch {self.arch} cannot see {side} pixels: {error}") from None
+        self.input = replace(self.input, side=side, fit=fit)
+
     @property
     def has_patches(self) -> bool:
         """Whether it is a ViT: a sequence of patches that pass through equal blocks."""
         return isinstance(self.net, timm.models.VisionTransformer)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each of `feature_maps`."""
+        info: list[dict[str, int]] = getattr(self.net, "feature_info", [])
+        return (*(stage["num_chs"] for stage in info[:-1]), self.num_channels)
 
     def feature_maps(self, images: Float[Tensor, "B 1 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """One map per stride, fine to coarse; the last is what `pool` takes."""

@@ -17,9 +17,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from hilum import find
 from hilum.errors import MissingError, WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
+from hilum.models.detector import Detector
 from hilum.models.encoder import Encoder, sum_stem
 from hilum.models.pooling import MEAN, Pooling
 
@@ -35,7 +37,7 @@ _SCORER = "top_k."
 class Header:
     """What a weights file says of itself."""
 
-    kind: Literal["encoder", "classifier"]
+    kind: Literal["encoder", "classifier", "detector"]
     arch: str
     input: InputSpec
     findings: tuple[str, ...] = ()
@@ -48,34 +50,44 @@ class Header:
     """How the last map becomes an embedding."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Further arguments of the architecture's constructor."""
+    detector: Mapping[str, Any] = field(default_factory=dict)
+    """Of a detector: the file that defines it, the classes of films, and what it was built with."""
 
     def to_json(self) -> str:
         """One line, keys in order: equal models make equal files."""
         values = {**asdict(self), "format": 1}
         if self.pooling == MEAN:  # left out where they say nothing, so that older versions read the file
             values.pop("pooling")
-        if not self.options:
-            values.pop("options")
+        for name in ("options", "detector"):
+            if not values[name]:
+                values.pop(name)
         return json.dumps(values, sort_keys=True)
 
 
-def describe(model: Encoder | Classifier, *, parent: str = "", notes: str = "") -> Header:
+Model = Encoder | Classifier | Detector
+
+
+def describe(model: Model, *, parent: str = "", notes: str = "") -> Header:
     """The header of a model."""
     encoder = model if isinstance(model, Encoder) else model.encoder
+    built = {}
+    if isinstance(model, Detector):
+        built = {"name": model.name, "classes": model.classes, "settings": model.settings}
     return Header(
-        "encoder" if isinstance(model, Encoder) else "classifier",
+        "encoder" if isinstance(model, Encoder) else "detector" if built else "classifier",
         encoder.arch,
         encoder.input,
         findings=() if isinstance(model, Encoder) else model.findings,
-        exclusive=False if isinstance(model, Encoder) else model.exclusive,
+        exclusive=model.exclusive if isinstance(model, Classifier) else False,
         parent=parent,
         notes=notes,
         pooling=encoder.pooling,
         options=encoder.options,
+        detector=built,
     )
 
 
-def to_bytes(model: Encoder | Classifier, *, parent: str = "", notes: str = "") -> bytes:
+def to_bytes(model: Model, *, parent: str = "", notes: str = "") -> bytes:
     """The whole weights file."""
     part = model.net if isinstance(model, Encoder) else model
     named = dict(part.state_dict())
@@ -105,7 +117,7 @@ def locate(source: Path) -> Path:
     raise MissingError(f"{path}: no such weights file; {cure}")
 
 
-def load(source: Path) -> Encoder | Classifier:
+def load(source: Path) -> Model:
     """The model in a run or in one of this library's weights files, in evaluation mode.
 
     Raises:
@@ -120,8 +132,14 @@ def load(source: Path) -> Encoder | Classifier:
         )
     encoder = Encoder(header.arch, header.input, options=header.options, **asdict(header.pooling))
     tensors = read_tensors(path)
-    if header.kind == "classifier":
-        model = Classifier(encoder, header.findings, exclusive=header.exclusive)
+    if header.kind != "encoder":
+        model: Classifier | Detector
+        if header.kind == "detector":
+            built = header.detector
+            kind = detector_in(built["name"])
+            model = kind(encoder, header.findings, tuple(built["classes"]), **built["settings"])
+        else:
+            model = Classifier(encoder, header.findings, exclusive=header.exclusive)
         fill(model, tensors, where=str(path))
         return model.eval()
     scorer = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_SCORER)}
@@ -129,6 +147,21 @@ def load(source: Path) -> Encoder | Classifier:
     if encoder.top_k is not None:
         fill(encoder.top_k, {n.removeprefix(_SCORER): t for n, t in scorer.items()}, where=str(path))
     return encoder.eval()
+
+
+def detector_in(name: str) -> Any:
+    """The detector that a file of `hilum.detectors` defines.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    module = find.module("hilum.detectors", name)
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Detector) and value.__module__ == module.__name__
+    )
+    return found
 
 
 def load_encoder(

@@ -23,7 +23,7 @@ class Cell:
 
     `report` is the content of its report.json; the radiographs it excludes need no prediction. `shots` other
     than 0 says how many films of each finding it saw, in place of a share. `settings` is its config.yaml;
-    `seconds` and `parameters` are what it cost, where it says so.
+    `parameters` is how many numbers its encoder has, where it says so.
     """
 
     init: str
@@ -34,7 +34,6 @@ class Cell:
     report: Mapping[str, object]
     shots: int = 0
     settings: Mapping[str, object] = field(default_factory=dict)
-    seconds: float | None = None
     parameters: int | None = None
 
     @property

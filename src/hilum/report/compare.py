@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hilum.records.table import Records
-from hilum.report.cells import Cell, aligned, grouped
+from hilum.report.cells import Cell, Groups, aligned, grouped
 from hilum.report.comparison import Comparison, Mean, Paired, Standing
 from hilum.report.differing import differing
 from hilum.report.measure import Metric, left_out, measure
@@ -46,6 +46,43 @@ def compare(
     one, known = scored[0], dict(zip(map(id, cells), scored, strict=True))
     found = measure(metrics, groups, known, replicates=replicates, seed=seed)
     areas = Areas({key: [known[id(cell)] for cell in members] for key, members in groups.items()})
+    return concluded(
+        found,
+        cells,
+        groups,
+        areas,
+        findings=one.findings,
+        images=len(one.images),
+        patients=len(set(one.patients)),
+        baseline=baseline,
+        against=against,
+        replicates=replicates,
+        seed=seed,
+        floors=floors,
+        notes=notes,
+        provenance=provenance,
+    )
+
+
+def concluded(
+    found: Mapping[str, Measured],
+    cells: Sequence[Cell],
+    groups: Groups,
+    areas: Areas | None,
+    *,
+    findings: tuple[str, ...],
+    images: int,
+    patients: int,
+    baseline: str,
+    against: Against,
+    replicates: int,
+    seed: int,
+    floors: Sequence[Floor] = (),
+    notes: Sequence[str] = (),
+    provenance: Mapping[str, object] | None = None,
+) -> Comparison:
+    """What follows from the replicates of each metric, the first of which is the main one."""
+    metrics = tuple(found)
     means, differences, warnings = list[Mean](), list[Paired](), list[str]()
     for metric, measured in found.items():
         means += [_mean(measured, key, place) for key in groups for place in measured.places]
@@ -59,11 +96,11 @@ def compare(
     primaries = {metric: measured.places[0].finding for metric, measured in found.items()}
     return Comparison(
         metric=metrics[0],
-        findings=one.findings,
+        findings=findings,
         primary=primaries[metrics[0]],
         baseline=baseline,
-        images=len(one.images),
-        patients=len(set(one.patients)),
+        images=images,
+        patients=patients,
         replicates=replicates,
         seed=seed,
         means=tuple(means),
@@ -72,7 +109,7 @@ def compare(
         notes=(*notes, *warnings),
         runs=tuple((c.init, c.fraction, c.seed, c.run) for c in cells),
         provenance=as_json(provenance or {}),
-        metrics=tuple(found),
+        metrics=metrics,
         primaries=primaries,
         against=against,
         standings=tuple(standings(found[metrics[0]], groups)),

@@ -13,7 +13,17 @@ from hilum.report.provenance import tables
 from hilum.report.render import render
 from hilum.report.words import percent, without_folders
 
-NAMES = {"auroc": "AUROC", "average_precision": "average precision", "accuracy": "accuracy"}
+NAMES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "accuracy": "accuracy",
+    "rsna_score": "RSNA score",
+    "box_precision": "average precision of boxes",
+    "box_precision_50": "average precision of boxes at IoU 0.5",
+    "box_precision_coco": "COCO's average precision of boxes",
+    "box_precision_boxed": "average precision on films with boxes",
+    "froc": "mean sensitivity at 1/8 to 8 false detections per film",
+}
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,8 @@ class Standing:
 
     Rank 1 is the highest; its interval is that of its rank over the replicates. `apart` says that the best
     is higher beyond doubt: p against it, times the number of others, is below 0.05. With 95 % confidence the
-    truly best is one that is not `apart`. `floor` marks pixels and random weights. `seconds` (mean over
-    seeds) and `parameters` are None where the runs do not say them.
+    truly best is one that is not `apart`. `floor` marks pixels and random weights. `parameters` is None
+    where the runs do not say them.
     """
 
     init: str
@@ -106,7 +106,6 @@ class Standing:
     images: int
     patients: int
     positives: int
-    seconds: float | None
     parameters: int | None
     note: str = ""
 

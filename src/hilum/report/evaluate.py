@@ -13,6 +13,7 @@ from hilum.report.curves import curves
 from hilum.report.decisions import confusion, one_finding_each, worst
 from hilum.report.join import Scored, counts, join
 from hilum.report.report import Curve, Floor, Report, Threshold, as_json
+from hilum.report.severity import severities
 from hilum.report.subgroups import subgroups
 from hilum.report.thresholds import choices, choose, decide, elsewhere, estimates, given
 
@@ -62,6 +63,7 @@ def evaluate(
     size = {"replicates": replicates, "seed": seed}
     found = choices(test, decided, **size) if exclusive else estimates(test, chosen, **size)
     found += elsewhere(test, decided, chosen, prevalence or {}, **size)
+    kappas, grades = severities(test, decided, **size)
     calibrated, fits = calibration(joined, test, method=calibrate, exclusive=exclusive, **size)
     return Report(
         findings=test.findings,
@@ -71,7 +73,7 @@ def evaluate(
         patients=len(set(test.patients)),
         replicates=replicates,
         seed=seed,
-        estimates=tuple(found),
+        estimates=(*found, *kappas),
         thresholds=chosen,
         confusion=confusion(test, decided, exclusive=exclusive),
         curves=_curves(test, found, seed),
@@ -87,6 +89,7 @@ def evaluate(
         prevalence=dict(prevalence or {}),
         calibration=calibrated,
         recalibration=fits,
+        grades=grades,
     )
 
 

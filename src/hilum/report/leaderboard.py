@@ -26,7 +26,7 @@ class Row:
     mark: str
     rank: str
     strip: Markup
-    cost: tuple[str, str]
+    parameters: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ def page(comparison: Comparison, title: str) -> str:
         parts=parts,
         ends=[number(end, places=2) for end in ends],
         width=WIDTH,
-        seconds=any(standing.seconds is not None for standing in comparison.standings),
         parameters=any(standing.parameters is not None for standing in comparison.standings),
         seeds=sorted({standing.seeds for standing in comparison.standings}),
         needed=_needed(most, comparison.replicates),
@@ -83,9 +82,8 @@ def _row(standing: Standing, ends: tuple[float, float]) -> Row:
         rank = f"{standing.rank}"
     if standing.rank is not None and standing.rank_low is not None:
         rank += f" ({standing.rank_low} to {standing.rank_high})"
-    seconds = "–" if standing.seconds is None else f"{standing.seconds:,.0f}"
     parameters = "–" if standing.parameters is None else f"{standing.parameters / 1e6:.1f}"
-    return Row(standing, mark, rank, _strip(standing, ends), (seconds, parameters))
+    return Row(standing, mark, rank, _strip(standing, ends), parameters)
 
 
 def _ends(standings: Sequence[Standing]) -> tuple[float, float]:

@@ -120,7 +120,8 @@ def _figures(report: Report) -> dict[str, object]:
             areas = {c.finding: _short(report.estimate(metric, c.finding)) for c in drawn}
             drawings.append(curve_panels(f"fig-{metric}", drawn, points=points[kind], areas=areas))
     matrices = [confusion_matrix("fig-confusion", c) for c in report.confusion if report.exclusive]
-    return {"overview": overview, "curves": drawings, "confusion": matrices}
+    grades = {c.finding: confusion_matrix(f"fig-grades-{i}", c) for i, c in enumerate(report.grades)}
+    return {"overview": overview, "curves": drawings, "confusion": matrices, "grades": grades}
 
 
 def _short(estimate: Estimate | None) -> str:

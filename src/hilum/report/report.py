@@ -137,7 +137,8 @@ class Report:
 
     `evaluated` is "test", or "unsplit" when the records name no test split and all of them were scored.
     `excluded` maps a radiograph that could not be scored to the reason. `prevalence` is that of the estimates
-    "ppv_at_prevalence" and "npv_at_prevalence".
+    "ppv_at_prevalence" and "npv_at_prevalence". `grades` has a table of grades for every severity, whose
+    estimate is "quadratic_kappa".
     """
 
     findings: tuple[str, ...]
@@ -161,6 +162,7 @@ class Report:
     prevalence: dict[str, float] = field(default_factory=dict)
     calibration: tuple[Calibration, ...] = ()
     recalibration: tuple[Recalibration, ...] = ()
+    grades: tuple[Confusion, ...] = ()
 
     def estimate(self, metric: str, finding: str) -> Estimate | None:
         """The estimate of one metric for one finding or average ("macro"); None if it was not asked for."""

@@ -64,7 +64,6 @@ def _at(measured: Measured, groups: Groups) -> list[Standing]:
                 images=place.images,
                 patients=place.patients,
                 positives=place.positives,
-                seconds=_mean([cell.seconds for cell in groups[key]]),
                 parameters=groups[key][0].parameters,
                 note=note,
             )
@@ -89,8 +88,3 @@ def _ranks(drawn: Float[np.ndarray, "R G"]) -> list[tuple[int, int]]:
     rank: Int[np.ndarray, "R G"] = 1 + (whole[:, None, :] > whole[:, :, None]).sum(axis=2)
     edges = np.quantile(rank, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="inverted_cdf")
     return [(int(low), int(high)) for low, high in edges.T]
-
-
-def _mean(numbers: Sequence[float | None]) -> float | None:
-    known = [number for number in numbers if number is not None]
-    return sum(known) / len(known) if known and len(known) == len(numbers) else None

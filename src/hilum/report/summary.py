@@ -1,5 +1,6 @@
 """A report in one line."""
 
+from hilum.report.detection import DetectionReport
 from hilum.report.report import Report
 from hilum.report.words import interval
 
@@ -11,3 +12,19 @@ def headline(report: Report) -> str:
         return f"AUROC not defined: {estimate.note if estimate else 'no finding was scored'}"
     known = f"{estimate.images} radiographs, {estimate.patients} patients, {estimate.positives} positive"
     return f"AUROC {interval(estimate.value, estimate.low, estimate.high)} of {estimate.finding} ({known})"
+
+
+def detection_headline(report: DetectionReport) -> str:
+    """The two numbers to quote of the first finding, with their intervals and n."""
+    first = report.findings[0]
+    score, precision = first.estimate("rsna_score"), first.estimate("box_precision")
+    assert score is not None
+    assert precision is not None
+    said = [
+        f"{name} {interval(one.value, one.low, one.high)}" + (f" ({one.note})" if one.value is None else "")
+        for name, one in (("RSNA score", score), ("average precision", precision))
+    ]
+    return (
+        f"{first.finding}: {', '.join(said)} ({report.films} films, {report.patients} patients, "
+        f"{score.positives} with boxes)"
+    )

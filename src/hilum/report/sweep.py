@@ -93,7 +93,7 @@ def lines(rows: Sequence[SweepRow]) -> tuple[tuple[str, ...], list[tuple[str, ..
 def write_sweep_page(
     path: Path, rows: Sequence[SweepRow], *, title: str, objective: str, lowest: bool, compared: bool
 ) -> None:
-    """Writes sweep.html. `compared` says that compare.html lies beside it."""
+    """Writes sweep.html. `compared` says that compare.html and leaderboard.html lie beside it."""
     header, said = lines(rows)
     page = render(
         "sweep.html",

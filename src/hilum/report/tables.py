@@ -23,6 +23,7 @@ def tables_of(report: Report) -> dict[str, object]:
         "averages": _averages(report),
         "decisions": [] if undecided else [_decisions(report, finding) for finding in rows],
         "elsewhere": [] if undecided else _elsewhere(report),
+        "severities": [e for e in report.estimates if e.metric == "quadratic_kappa"],
         "accuracy": report.estimate("accuracy", "all"),
         "pairs": [] if report.exclusive else [_pair(c.finding, c.counts) for c in report.confusion],
     }

@@ -1,16 +1,12 @@
 """Maps against the boxes of the records: what a method scores, beside what needs no learning."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from hilum.errors import RecordsError
-from hilum.find import did_you_mean
 from hilum.images.store import Store
 from hilum.images.warp import Fit
 from hilum.metrics.bootstrap import Estimate
@@ -23,6 +19,7 @@ from hilum.metrics.localisation import (
     mean_estimates,
     uniform_map,
 )
+from hilum.records.boxes import boxes_of, scaling
 from hilum.records.table import Records
 from hilum.saliency.maps import FilmMap
 from hilum.saliency.placement import heat_map
@@ -67,40 +64,6 @@ class Scores:
     """Films whose map is flat, and scores as chance does."""
     validation: int
     """Validation films that thresholds were chosen on."""
-
-
-def boxes_of(records: Records, finding: str) -> list[Float[np.ndarray, "_ 4"]]:
-    """The boxes of a finding on every film: x1 y1 x2 y2, pixels of its file."""
-    cells = records.table["boxes"] if "boxes" in records.table else [""] * len(records)
-    named = [[box[1:] for box in _parsed(cell) if box[0] == finding] for cell in cells]
-    return [np.array(found, np.float64).reshape(-1, 4) for found in named]
-
-
-def require_boxes(records: Records, finding: str, *, where: str) -> None:
-    """Refuses records without a box of the finding.
-
-    Raises:
-        RecordsError: there is none; the message names what boxes there are.
-    """
-    if any(map(len, boxes_of(records, finding))):
-        return
-    others: list[str] = []
-    if "boxes" in records.table:
-        others = sorted({str(box[0]) for cell in records.table["boxes"] for box in _parsed(cell)})
-    found = "there is no column boxes" if "boxes" not in records.table else "no cell of boxes names it"
-    if others:
-        found += f" (they name {', '.join(others[:8])}){did_you_mean(finding, others)}"
-    raise RecordsError(
-        f"{where}: no film has a box of {finding!r}: {found}. Maps are scored against a column boxes with "
-        '[["Nodule", 10, 20, 30, 40]], x1, y1, x2, y2 in pixels of the file; without --score always they are '
-        "only drawn"
-    )
-
-
-def scaling(source: tuple[int, int], size: tuple[int, ...]) -> Float[np.ndarray, "4"]:
-    """What boxes of the source are multiplied by to be boxes of a picture of that height and width."""
-    factors: NDArray[np.float64] = np.tile([size[1] / source[1], size[0] / source[0]], 2)
-    return factors
 
 
 def score(
@@ -156,8 +119,3 @@ def score(
     return Scores(
         estimates, differences, thresholds, {n: int(count) for n, count in flat.items()}, len(val.heats)
     )
-
-
-def _parsed(cell: object) -> list[list[Any]]:
-    found: list[list[Any]] = json.loads(cell) if isinstance(cell, str) and cell.strip() else []
-    return found

@@ -10,6 +10,7 @@ from hilum.data.loader import Batch
 from hilum.data.views import View, ViewRecipe
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
+from hilum.models.detector import Detector
 from hilum.models.encoder import Encoder
 
 
@@ -32,7 +33,7 @@ class Task(nn.Module, abc.ABC):
     """What the learning rate is multiplied by, by the names of weights; of the others it is 1."""
     restart: float = 0.0
     """Share of the run after which the schedule of the learning rate starts anew; 0: never."""
-    model: Encoder | Classifier
+    model: Encoder | Classifier | Detector
     """What is kept; the rest is thrown away."""
 
     @property

@@ -1,0 +1,40 @@
+"""hilum records read: a data set as it was downloaded, made a table."""
+
+import logging
+from pathlib import Path
+
+from hilum import find
+from hilum.config import Config, settings_in
+from hilum.errors import MissingError, OutputError
+
+EXAMPLE = "hilum records read rsna --root rsna-pneumonia --out rsna.csv"
+TAKES = "source"
+
+log = logging.getLogger(__name__)
+
+
+class Settings(Config):
+    """Writes a data set as one table, with all defects named at once and nothing left out silently."""
+
+    source: str
+    """A file of hilum.records.sources by its name, or a dotted module of your own."""
+    root: Path
+    """The folder that was downloaded."""
+    out: Path
+    """The table that is written; it must not exist."""
+
+
+def read(config: Settings) -> Path:
+    """Writes the table and returns its path."""
+    if config.out.exists():
+        raise OutputError(f"{config.out}: is there already; give another --out or remove it")
+    if not config.root.is_dir():
+        raise MissingError(f"{config.root}: no such folder")
+    module = find.module("hilum.records.sources", config.source)
+    own = settings_in(find.path("hilum.records.sources", config.source)).model_fields
+    records = module.read(config.root, **{name: getattr(config, name) for name in own})
+    records.write(config.out)
+    positives = ", ".join(f"{int((records.table[f] == 1).sum())} {f}" for f in records.findings)
+    patients = records.table["patient"].nunique()
+    log.info("%d radiographs, %d patients, with %s", len(records), patients, positives or "no finding")
+    return config.out

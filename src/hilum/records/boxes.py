@@ -1,0 +1,69 @@
+"""Where findings are on a radiograph, and which radiographs were looked at for them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+
+from hilum.errors import RecordsError
+from hilum.find import did_you_mean
+from hilum.records.table import Records
+
+
+def boxes_of(records: Records, finding: str) -> list[Float[np.ndarray, "_ 4"]]:
+    """The boxes of a finding on every film: x1 y1 x2 y2, pixels of its file."""
+    named = [[box[1:] for box in boxes if box[0] == finding] for boxes in _cells(records)]
+    return [np.array(found, np.float64).reshape(-1, 4) for found in named]
+
+
+def boxed_findings(records: Records) -> list[str]:
+    """What the boxes of a table are of."""
+    return sorted({str(box[0]) for boxes in _cells(records) for box in boxes})
+
+
+def asked(records: Records, findings: Sequence[str]) -> Bool[np.ndarray, " N"]:
+    """Whether each film was looked at for the findings: has a box or is known to have none.
+
+    A film without a box is a negative where its label is 0, or, in a table without such labels, where its
+    cell of boxes is an empty list: an empty cell was never asked about.
+    """
+    cells = records.table["boxes"] if "boxes" in records.table else [""] * len(records)
+    listed = np.array([isinstance(cell, str) and bool(cell.strip()) for cell in cells], bool)
+    labelled = [name for name in findings if name in records.findings]
+    if not labelled:
+        return listed
+    known: NDArray[np.bool_] = records.table[labelled].notna().all(axis=1).to_numpy()
+    boxed: NDArray[np.bool_] = np.array([len(boxes) > 0 for boxes in _cells(records)], bool)
+    return known | boxed
+
+
+def require_boxes(records: Records, finding: str, *, where: str) -> None:
+    """Refuses records without a box of the finding.
+
+    Raises:
+        RecordsError: there is none; the message names what boxes there are.
+    """
+    if any(map(len, boxes_of(records, finding))):
+        return
+    others = boxed_findings(records)
+    found = "there is no column boxes" if "boxes" not in records.table else "no cell of boxes names it"
+    if others:
+        found += f" (they name {', '.join(others[:8])}){did_you_mean(finding, others)}"
+    raise RecordsError(
+        f"{where}: no film has a box of {finding!r}: {found}. Boxes are a column boxes with "
+        '[["Nodule", 10, 20, 30, 40]], x1, y1, x2, y2 in pixels of the file'
+    )
+
+
+def scaling(source: tuple[int, int], size: tuple[int, ...]) -> Float[np.ndarray, "4"]:
+    """What boxes of the source are multiplied by to be boxes of a picture of that height and width."""
+    factors: NDArray[np.float64] = np.tile([size[1] / source[1], size[0] / source[0]], 2)
+    return factors
+
+
+def _cells(records: Records) -> list[list[list[Any]]]:
+    cells = records.table["boxes"] if "boxes" in records.table else [""] * len(records)
+    return [json.loads(cell) if isinstance(cell, str) and cell.strip() else [] for cell in cells]

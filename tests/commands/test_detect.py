@@ -1,0 +1,247 @@
+"""hilum detect on phantoms, from films to a page, and what it refuses."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hilum
+from hilum.cli import main
+from hilum.errors import ConfigError, RecordsError
+from hilum.images.phantom import write_phantoms
+from hilum.metrics.boxes import overlap
+from hilum.models.detector import Detector
+from hilum.records.boxes import boxes_of
+from hilum.records.detections import CORNERS, Detections
+from hilum.records.predictions import Predictions
+from hilum.records.table import Records
+from hilum.report.detection import DetectionReport
+
+SMALL = {
+    "arch": "resnet18", "image_size": 128, "store_size": 128, "width": 32, "head_depth": 1, "batch_size": 8,
+    "steps": 6, "replicates": 40, "device": "cpu", "threads": 1, "workers": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    place = tmp_path_factory.mktemp("detect")
+    path = write_phantoms(place / "films", count=80, size=128, seed=7)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table["image"] = [str(path.parent / image) for image in table["image"]]
+    table["group"] = np.where(table["Cardiomegaly"] == "1", "large heart", "other")
+    table.loc[:4, ["boxes", "Cardiomegaly"]] = ""
+    patients = {p: i for i, p in enumerate(sorted(set(table["patient"])))}
+    table["split"] = [("train", "train", "val", "test")[patients[p] % 4] for p in table["patient"]]
+    table.to_csv(place / "films.csv", index=False)
+    return place / "films.csv"
+
+
+@pytest.fixture(scope="module")
+def run(films):
+    words = [
+        "detect",
+        "retinanet",
+        "--records",
+        str(films),
+        "--boxes",
+        "Cardiomegaly",
+        "--film-column",
+        "group",
+    ]
+    words += [
+        "--gate",
+        "large heart",
+        "--store",
+        str(films.parent / "store"),
+        "--out",
+        str(films.parent / "run"),
+    ]
+    words += [w for name, value in SMALL.items() for w in (f"--{name.replace('_', '-')}", str(value))]
+    assert main(words) == 0
+    return films.parent / "run"
+
+
+def test_a_run_holds_a_detector_its_boxes_and_its_report(films, run):
+    assert {"detections.csv", "predictions.csv", "detection.json", "report.html", "model.safetensors"} <= {
+        path.name for path in run.iterdir()
+    }
+    model = hilum.load(run)
+    assert isinstance(model, Detector)
+    assert (model.findings, model.classes) == (("Cardiomegaly",), ("large heart", "other"))
+    report = DetectionReport.read(run / "detection.json")
+    records = Records.read(films)
+    asked = records.table["boxes"] != ""
+    test = records.table["split"] == "test"
+    assert report.films == int((asked & test).sum())
+    assert report.never_asked == int((~asked & test).sum())
+    (one,) = report.findings
+    true = sum(map(len, boxes_of(records.take((asked & test).to_numpy()), "Cardiomegaly")))
+    assert one.estimate("rsna_score").positives == true
+    assert set(one.floors) == {"no box", "the mean box everywhere"}
+    assert {e.metric: e.value for e in one.floors["no box"]}["rsna_score"] == 0
+    mean = {e.metric: e.value for e in one.floors["the mean box everywhere"]}
+    assert mean["box_precision"] > 0.1  # hearts lie where hearts lie
+    detections, predictions = (
+        Detections.read(run / "detections.csv"),
+        Predictions.read(run / "predictions.csv"),
+    )
+    assert set(detections.table["image"]) <= set(predictions.table["image"])
+    assert set(predictions.table["split"]) == {"val", "test"}
+    best = detections.table.groupby("image")["score"].max()
+    shown = predictions.table.set_index("image")["Cardiomegaly"]
+    np.testing.assert_allclose(shown.loc[best.index], best)
+    assert detections.table[list(CORNERS)].to_numpy().max() <= 128
+    page = (run / "report.html").read_text()
+    assert "The mean box everywhere reaches" in page
+    assert "http" not in page.replace("http-equiv", "")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert any("val_box_precision" in row for row in rows)
+
+
+def test_boxes_are_in_pixels_of_the_file_whatever_the_store_did(tmp_path):
+    """Films of odd shapes, kept smaller: a detector that is told the truth finds it again."""
+    import cv2
+    import torch
+
+    from hilum.data.boxes import BoxSource
+    from hilum.data.loader import in_order
+    from hilum.detecting import detect
+    from hilum.images.spec import InputSpec
+    from hilum.images.store import build_store
+    from hilum.models.encoder import Encoder
+
+    random = np.random.default_rng(1)
+    rows = []
+    for number in range(6):
+        h, w = int(random.integers(300, 700)), int(random.integers(300, 700))
+        x, y = w * 0.4, h * 0.42
+        cv2.imwrite(str(tmp_path / f"{number}.png"), random.integers(0, 255, (h, w)).astype(np.uint8))
+        box = ["Mass", x, y, x + 61.5, y + 80]
+        rows.append(
+            {
+                "image": str(tmp_path / f"{number}.png"),
+                "patient": str(number),
+                "split": "test",
+                "boxes": json.dumps([box]),
+            }
+        )
+    records = Records(pd.DataFrame(rows), ())
+
+    class Told(Detector):
+        def __init__(self, fit):
+            super().__init__("told", Encoder("resnet18", InputSpec(side=96, fit=fit)), ("Mass",), (), {})
+            self.seen = 0
+
+        def forward(self, images):
+            part = self.truth[self.seen : self.seen + len(images)]
+            self.seen += len(images)
+            return {"boxes": part}
+
+        def candidates(self, raw, side):
+            return raw["boxes"], torch.ones(*raw["boxes"].shape[:2], 1)
+
+    for fit in ("crop", "pad", "squash"):
+        store = build_store(records.table["image"].tolist(), folder=tmp_path / "store", size=128, quiet=True)
+        model = Told(fit)
+        from hilum.data.views import PLAIN, matrices
+
+        sizes = np.array([store[int(r)].shape for r in store.rows(records.table["image"].tolist())])
+        warps = matrices(PLAIN.at(model.encoder.input), sizes, rows=np.arange(6), epochs=0, seed=0)[0]
+        source = BoxSource(records, store, ["Mass"])
+        views = np.stack([source.on_view(row, warps[row], 96)[:, :4] for row in range(6)])
+        model.truth = torch.from_numpy(views).float()
+        assert len(list(in_order(store, records, PLAIN.at(model.encoder.input), batch_size=4))) == 2
+        found = detect([model], records, store, overlaps=[0.5], floor=0.5, device="cpu", batch_size=4)
+        table = found.boxes[0.5].table
+        for (image, *corners), row in zip(
+            table[["image", *CORNERS]].itertuples(index=False), rows, strict=True
+        ):
+            assert image == row["image"]
+            true = np.array(json.loads(row["boxes"])[0][1:])
+            assert overlap(np.array([corners]), true[None])[0] > 0.98
+
+
+def test_the_same_command_goes_on_and_a_finished_run_is_left(films, run, caplog):
+    before = (run / "detection.json").stat().st_mtime_ns
+    again = hilum.detect(
+        "retinanet", records=films, boxes=["Cardiomegaly"], film_column="group", gate="large heart",
+        store=films.parent / "store", out=run, **SMALL,
+    )  # fmt: skip
+    assert again == run
+    assert (run / "detection.json").stat().st_mtime_ns == before
+
+
+def test_fractions_and_seeds_make_cells_of_one_run(films):
+    out = hilum.detect(
+        "fcos", records=films, boxes=["Cardiomegaly"], label_fraction=[0.5, 1], negatives=1, freeze=1,
+        store=films.parent / "store", out=films.parent / "cells", monitor="", **SMALL | {"steps": 2},
+    )  # fmt: skip
+    names = {path.name for path in (out / "cells").iterdir()}
+    assert names == {"fraction-0.5-seed-0", "fraction-1-seed-0"}
+    assert all((out / "cells" / name / "detection.json").exists() for name in names)
+
+
+def test_what_cannot_be_is_said_before_a_run_is_begun(films, tmp_path):
+    given = {"records": films, "store": films.parent / "store", "out": tmp_path / "run", **SMALL}
+    with pytest.raises(
+        RecordsError, match=r"no film has a box of 'Cardiomegali'.*did you mean 'Cardiomegaly'"
+    ):
+        hilum.detect("retinanet", boxes=["Cardiomegali"], **given)
+    with pytest.raises(
+        ConfigError, match="--gate is 'x'; it is one of the values of --film-column: large heart"
+    ):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], film_column="group", gate="x", **given)
+    with pytest.raises(ConfigError, match=r"'retinanett' is not one of fcos, retinanet, yolo_v3"):
+        hilum.detect("retinanett", boxes=["Cardiomegaly"], **given)
+    with pytest.raises(ConfigError, match="a detector needs"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], **given | {"arch": "torchvision/squeezenet1_0"})
+    with pytest.raises(ConfigError, match="numbers between 0 and 1"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], overlaps=[1.5], **given)
+    bare = tmp_path / "bare.csv"
+    pd.read_csv(films, dtype=str).drop(columns="boxes").to_csv(bare, index=False)
+    with pytest.raises(RecordsError, match="no cell of the column boxes has a box"):
+        hilum.detect("retinanet", **given | {"records": bare})
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_are_compared_with_intervals(films, run, tmp_path):
+    other = films.parent / "other"
+    hilum.detect(
+        "retinanet", records=films, boxes=["Cardiomegaly"], seeds=[0, 1], store=films.parent / "store",
+        out=other, **SMALL | {"steps": 3},
+    )  # fmt: skip
+    out = hilum.compare([run, other], out=tmp_path / "compared", replicates=60)
+    found = json.loads((out / "comparison.json").read_text())
+    assert found["metrics"] == ["rsna_score", "box_precision"]
+    one = next(m for m in found["means"] if m["init"] == "run" and m["metric"] == "box_precision")
+    report = DetectionReport.read(run / "detection.json").findings[0]
+    assert one["value"] == pytest.approx(report.estimate("box_precision").value)
+    assert {len(m["seeds"]) for m in found["means"] if m["init"] == "other"} == {2}
+    assert {d["init"] for d in found["differences"]} == {"other"}
+    assert (out / "compare.html").exists()
+    with pytest.raises(ConfigError, match="--metric auroc is of runs of transfer"):
+        hilum.compare([run, other], out=tmp_path / "wrong", metric=["auroc"])
+
+
+def test_a_detector_predicts_boxes_alone_and_with_others(films, run, tmp_path):
+    other = films.parent / "other" / "cells" / "fraction-1-seed-1"
+    given = {"records": films, "split": "test", "store": films.parent / "store", "store_size": 128}
+    path = hilum.predict(run, out=tmp_path / "boxes.csv", threshold=0.01, overlap=0.3, device="cpu", **given)
+    found = Detections.read(path)
+    assert set(found.table["split"]) <= {"test"}
+    with pytest.raises(ConfigError, match="not a detector of the same kind"):
+        hilum.predict(run, out=tmp_path / "x.csv", ensemble=[other], threshold=0.01, overlap=0.3, **given)
+    both = hilum.predict(
+        other, ensemble=[films.parent / "other" / "cells" / "fraction-1-seed-0"], out=tmp_path / "both.csv",
+        threshold=0.01, overlap=0.3, submission=True, device="cpu", **given,
+    )  # fmt: skip
+    table = pd.read_csv(both, dtype=str, keep_default_na=False)
+    records = Records.read(films).where("test")
+    assert table.columns.tolist() == ["patientId", "PredictionString"]
+    assert len(table) == len(records)
+    words = [cell.split() for cell in table["PredictionString"] if cell]
+    assert words
+    assert all(len(parts) % 5 == 0 for parts in words)
+    assert max(float(parts[3]) for parts in words) <= 1024

@@ -1,0 +1,196 @@
+"""Boxed data sets in miniature trees with their own names and columns, and what is wrong with bad ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hilum
+from hilum.cli import main
+from hilum.errors import ConfigError, MissingError, RecordsError
+from hilum.records.boxes import asked, boxes_of
+from hilum.records.sources import coco, rsna, yolo
+from hilum.records.table import Records
+
+THIRD = "No Lung Opacity / Not Normal"
+
+
+def film(path: Path, size=(64, 64)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros(size[::-1], np.uint8)).save(path)
+
+
+def rsna_tree(root, *, labels=None, classes=None):
+    labels = labels or [
+        "patientId,x,y,width,height,Target",
+        "0004cfab-14fd,,,,,0",
+        "00436515-870c,264.0,152.0,213.0,379.0,1",
+        "00436515-870c,562.0,152.0,256.0,453.0,1",
+        "000fe35a-2649,,,,,0",
+    ]
+    classes = classes or [
+        "patientId,class",
+        f"0004cfab-14fd,{THIRD}",
+        "00436515-870c,Lung Opacity",
+        "00436515-870c,Lung Opacity",
+        "000fe35a-2649,Normal",
+    ]
+    (root / "stage_2_train_labels.csv").write_text("\n".join(labels) + "\n")
+    (root / "stage_2_detailed_class_info.csv").write_text("\n".join(classes) + "\n")
+    for name in ("0004cfab-14fd", "00436515-870c", "000fe35a-2649"):
+        film(root / "stage_2_train_images" / f"{name}.png")
+    return root
+
+
+def test_rsna_films_without_boxes_are_negatives_and_have_their_class(tmp_path):
+    root = rsna_tree(tmp_path)
+    assert main(["records", "read", "rsna", "--root", str(root), "--out", str(tmp_path / "rsna.csv")]) == 0
+    records = Records.read(tmp_path / "rsna.csv")
+    assert records.findings == ("Lung Opacity",)
+    assert records.labels[:, 0].tolist() == [0, 1, 0]
+    assert asked(records, ["Lung Opacity"]).all()
+    assert [found.tolist() for found in boxes_of(records, "Lung Opacity")] == [
+        [],
+        [[264, 152, 477, 531], [562, 152, 818, 605]],
+        [],
+    ]
+    direct = rsna.read(root, stage=2, images=None)
+    assert direct.table["class"].tolist() == [THIRD, "Lung Opacity", "Normal"]
+    with pytest.raises(MissingError, match=r"stage_1_train_labels.csv: not there"):
+        rsna.read(root, stage=1, images=None)
+
+
+def test_all_that_is_wrong_with_rsna_files_is_one_list(tmp_path):
+    root = rsna_tree(
+        tmp_path,
+        labels=[
+            "patientId,x,y,width,height,Target",
+            "0004cfab-14fd,10,10,20,20,0",
+            "00436515-870c,900.0,152.0,213.0,379.0,1",
+            "00436515-870c,100,100,150,-3,1",
+            "000fe35a-2649,,,,,1",
+            "lost,500,600,900,1000,1",
+        ],
+    )
+    with pytest.raises(RecordsError) as caught:
+        rsna.read(root, stage=2, images=None)
+    said = str(caught.value)
+    for part in (
+        "line 2: 0004cfab-14fd: Target is '0', and there is a box",
+        "line 3: 00436515-870c: 900, 152, 213, 379: reaches beyond the 1024 x 1024 pixels",
+        "line 4: 00436515-870c: 100, 100, 150, -3: width 150 and height -3; both must be above 0",
+        "line 5: 000fe35a-2649: Target is '1', and there is no box",
+        "line 5: 000fe35a-2649: the class is 'Normal', and Target '1'",
+        "line 6: lost: 500, 600, 900, 1000: reaches beyond",
+        "as x1, y1, x2, y2 it would fit: expected x, y, width, height",
+        "line 6: lost has no class",
+        "is there with none of .dcm, .png, .jpg",
+    ):
+        assert part in said
+
+
+def coco_file(root, **changes):
+    content = {
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": 80, "height": 64, "person": "P1"},
+            {"id": 9, "file_name": "sub/b.png", "width": 64, "height": 64, "person": "P2"},
+        ],
+        "categories": [{"id": 1, "name": "Nodule"}, {"id": 3, "name": "Effusion"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 5, 30, 40.5]},
+            {"id": 2, "image_id": 7, "category_id": 1, "bbox": [60, 60, 20.3, 4]},
+        ],
+    } | changes
+    (root / "annotations.json").write_text(json.dumps(content))
+    film(root / "a.png", (80, 64))
+    film(root / "sub" / "b.png")
+    return root
+
+
+def test_coco_boxes_and_negatives(tmp_path):
+    out = hilum.records_read("coco", root=coco_file(tmp_path), patient="person", out=tmp_path / "coco.csv")
+    records = Records.read(out)
+    assert records.findings == ("Effusion", "Nodule")
+    assert records.table["patient"].tolist() == ["P1", "P2"]
+    assert boxes_of(records, "Effusion")[0].tolist() == [[10, 5, 40, 45.5]]
+    assert boxes_of(records, "Nodule")[0].tolist() == [[60, 60, 80, 64]]  # 0.3 pixels beyond are rounding
+    assert asked(records, ["Nodule"]).tolist() == [True, True]
+    assert np.asarray(records.labels).tolist() == [[1, 1], [0, 0]]
+
+
+def test_all_that_is_wrong_with_a_coco_file_is_one_list(tmp_path):
+    marks = [
+        {"id": 1, "image_id": 8, "category_id": 3, "bbox": [10, 5, 30, 40]},
+        {"id": 2, "image_id": 7, "category_id": 2, "bbox": [10, 5, 30, 40]},
+        {"id": 3, "image_id": 7, "category_id": 1, "bbox": [70, 5, 30, 40]},
+        {"id": 4, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3]},
+    ]
+    images = [
+        {"id": 7, "file_name": "a.png", "width": 80, "height": 64},
+        {"id": 7, "file_name": "a.png", "width": 80, "height": 64},
+        {"id": 5, "file_name": "gone.png", "width": 80, "height": 64},
+    ]
+    with pytest.raises(RecordsError) as caught:
+        coco.read(
+            coco_file(tmp_path, annotations=marks, images=images),
+            annotations=Path("annotations.json"), images=Path("."), patient="",
+        )  # fmt: skip
+    said = str(caught.value)
+    for part in (
+        "annotation 1 is on image 8, which the file lacks",
+        "annotation 2 is of category 2, which the file lacks",
+        "annotation 3: 70, 5, 30, 40: reaches beyond the 80 x 64 pixels",
+        "annotation 4 has no bbox of four numbers",
+        "id 7 is there twice",
+        "gone.png is not there",
+    ):
+        assert part in said
+    (tmp_path / "other.json").write_text("[1]")
+    with pytest.raises(RecordsError, match="expected the lists images, categories and annotations"):
+        coco.read(tmp_path, annotations=Path("other.json"), images=Path("."), patient="")
+
+
+def yolo_tree(root):
+    for split, name in (("train", "a"), ("train", "b"), ("val", "c")):
+        film(root / "images" / split / f"{name}.png", (100, 50))
+    texts = root / "labels" / "train"
+    texts.mkdir(parents=True)
+    (texts / "a.txt").write_text("1 0.5 0.5 0.2 0.4\n0 0.1 0.2 0.2 0.4\n")
+    (texts / "b.txt").write_text("")
+    return root
+
+
+def test_yolo_files_are_shares_of_the_image_and_a_missing_one_has_a_policy(tmp_path):
+    root = yolo_tree(tmp_path)
+    found = yolo.read(root, names=["Opacity", "Nodule"], missing="unknown")
+    assert found.table["split"].tolist() == ["train", "train", "val"]
+    assert boxes_of(found, "Nodule")[0].ravel().tolist() == pytest.approx([40, 15, 60, 35])
+    assert boxes_of(found, "Opacity")[0].ravel().tolist() == pytest.approx([0, 0, 20, 20])
+    assert asked(found, ["Opacity"]).tolist() == [True, True, False]
+    negative = yolo.read(root, names=["Opacity", "Nodule"], missing="negative")
+    assert asked(negative, ["Opacity"]).all()
+    with pytest.raises(RecordsError, match=r"c.txt is not there; say --missing negative"):
+        yolo.read(root, names=["Opacity", "Nodule"], missing="refuse")
+    with pytest.raises(ConfigError, match="--names is needed"):
+        yolo.read(root, names=[], missing="refuse")
+
+
+def test_all_that_is_wrong_with_yolo_files_is_one_list(tmp_path):
+    root = yolo_tree(tmp_path)
+    lines = ["5 0.5 0.5 0.2 0.4", "0 50 20 10 10", "0 0.95 0.5 0.2 0.1", "x", "0 0.5 0.5 0 0.1"]
+    (root / "labels" / "train" / "a.txt").write_text("\n".join(lines))
+    (root / "labels" / "train" / "none.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+    with pytest.raises(RecordsError) as caught:
+        yolo.read(root, names=["Opacity"], missing="negative")
+    said = str(caught.value)
+    for part in (
+        "a.txt line 1: class 5, and --names has 1",
+        "a.txt line 2: '0 50 20 10 10': expected shares of the image, from 0 to 1",
+        "a.txt line 3: 85, 22.5, 20, 5: reaches beyond the 100 x 50 pixels",
+        "a.txt line 4: found 'x'; expected class x y width height",
+        "a.txt line 5: 50, 22.5, 0, 5: width 0 and height 5; both must be above 0",
+        "none.txt has no image below",
+    ):
+        assert part in said

@@ -1,0 +1,149 @@
+"""Reports of found boxes: chosen on validation alone, beside floors, and equal to direct computation."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hilum.errors import RecordsError
+from hilum.metrics.detection import mean_score, rsna_scores
+from hilum.metrics.detection_intervals import METRICS, differences, estimates
+from hilum.records.detections import Detections, rsna_submission
+from hilum.records.table import Records
+from hilum.report.detection import DetectionReport, boxes_among, evaluate_detections
+from tests.metrics.test_detection import sample
+
+
+def films(seed=0, num=90, shift=0.0):
+    """A table of films and what was found on them; scores of validation films can be shifted."""
+    _, film, box, score, true_film, true_box = sample(seed, films=num)
+    cells = [
+        json.dumps(
+            [["Mass", *map(float, b)] for f, b in zip(true_film, true_box, strict=True) if f == number]
+        )
+        for number in range(num)
+    ]
+    split = np.array([("val", "test", "test")[number % 3] for number in range(num)])
+    table = pd.DataFrame(
+        {
+            "image": [f"/f/{number}.png" for number in range(num)],
+            "patient": [f"p{number // 2}" for number in range(num)],
+            "split": split,
+            "boxes": cells,
+        }
+    )
+    records = Records(table, ())
+    moved = np.where(split[film] == "val", np.clip(score + shift, 0, 1), score)
+    found = Detections.make(records, ["Mass"], film, np.zeros(len(film), np.int64), moved, box)
+    return records, found
+
+
+def report_of(records, found, **changes):
+    told = {"findings": ["Mass"], "thresholds": [0.1, 0.3, 0.5, 0.7], "replicates": 60, "train": records}
+    return evaluate_detections({0.2: found, 0.4: found}, records, **told | changes)
+
+
+def test_the_threshold_is_the_best_of_validation_and_test_has_no_part_in_it(tmp_path):
+    records, found = films()
+    report = report_of(records, found)
+    (one,) = report.findings
+    val = records.where("val")
+    boxes = boxes_among(found.where("val"), val, "Mass")
+    scores = mean_score(rsna_scores(boxes, np.array([0.1, 0.3, 0.5, 0.7])), np.ones((len(val), 1)))[:, 0]
+    assert one.scan.scores[0] == pytest.approx(tuple(scores))
+    assert one.threshold == [0.1, 0.3, 0.5, 0.7][int(scores.argmax())]
+    spoilt = records.table.assign(
+        boxes=np.where(records.table["split"] == "test", "[]", records.table["boxes"])
+    )
+    other = report_of(Records(spoilt, ()), found).findings[0]
+    assert (other.threshold, other.scan) == (one.threshold, one.scan)
+    shifted = films(shift=0.4)
+    assert report_of(*shifted).findings[0].threshold > one.threshold
+    report.write(tmp_path / "detection.json")
+    assert DetectionReport.read(tmp_path / "detection.json") == report
+
+
+def test_the_estimates_are_those_of_the_metrics_with_intervals_of_the_same_resamples():
+    records, found = films(1)
+    (one,) = report_of(records, found).findings
+    test = records.where("test")
+    boxes = boxes_among(found.where("test"), test, "Mass")
+    score = mean_score(rsna_scores(boxes, np.array([one.threshold])), np.ones((len(test), 1)))
+    assert one.estimate("rsna_score").value == pytest.approx(float(score[0, 0]))
+    assert {e.metric for e in one.estimates} == set(METRICS)
+    for e in one.estimates:
+        assert e.low <= e.value <= e.high
+        assert (e.images, e.patients) == (60, len(set(test.patients)))
+    nothing = {e.metric: e.value for e in one.floors["no box"]}
+    assert nothing["rsna_score"] == nothing["box_precision"] == nothing["froc"] == 0
+    assert nothing["film_auroc"] == 0.5
+    hits = sum(stratum.found for stratum in one.sizes)
+    assert sum(stratum.boxes for stratum in one.sizes) == len(boxes.true_box)
+    assert hits == sum(film.found for film in one.films)
+    assert sum(f.found + f.false for f in one.films) == int((boxes.score >= one.threshold).sum())
+    same = differences(
+        boxes, boxes, patients=test.patients, finding="Mass", thresholds=(0.3, 0.3), replicates=40
+    )
+    assert all(d.value == d.low == d.high == 0 for d in same)
+    direct = estimates(boxes, patients=test.patients, finding="Mass", threshold=one.threshold, replicates=60)
+    assert [e.low for e in direct] == [e.low for e in one.estimates]
+
+
+def test_without_validation_films_there_is_no_threshold_and_that_is_said():
+    records, found = films(2)
+    alone = Records(records.table.assign(split="test"), ())
+    moved = Detections(found.table.assign(split="test"))
+    (one,) = report_of(alone, moved).findings
+    assert (one.threshold, one.note) == (None, "there is no validation film to choose a threshold on")
+    assert one.estimate("rsna_score").note == "undefined: no threshold"
+    assert one.estimate("box_precision").value is not None
+    with pytest.raises(RecordsError, match="no film of the test split"):
+        report_of(Records(records.table.assign(split="val"), ()), found)
+
+
+def test_a_box_on_an_unknown_film_is_refused():
+    records, found = films(3)
+    with pytest.raises(
+        RecordsError, match="detections are on films that the records lack, the first on '/f/"
+    ):
+        boxes_among(found, records.take(np.arange(10)), "Mass")
+
+
+def test_detections_are_written_to_the_bit_and_bad_files_are_told(tmp_path):
+    _, found = films(4)
+    found.write(tmp_path / "boxes.csv")
+    again = Detections.read(tmp_path / "boxes.csv")
+    pd.testing.assert_frame_equal(again.table, found.table)
+    lines = (tmp_path / "boxes.csv").read_text().splitlines()
+    lines[1] = "/f/0.png,p0,val,Mass,1.2,5,5,4,9"
+    lines[2] = "/f/0.png,p0,val,Mass,x,5,5,9,9"
+    (tmp_path / "bad.csv").write_text("\n".join(lines[:3]))
+    with pytest.raises(RecordsError, match="line 3, column 'score': found 'x'; expected a number"):
+        Detections.read(tmp_path / "bad.csv")
+    (tmp_path / "bad.csv").write_text("\n".join(lines[:2]))
+    with pytest.raises(RecordsError, match="a score is from 0 to 1") as caught:
+        Detections.read(tmp_path / "bad.csv")
+    assert "are these widths and heights?" in str(caught.value)
+
+
+def test_a_submission_is_in_the_challenges_pixels():
+    table = pd.DataFrame(
+        {
+            "image": ["/f/a.dcm", "/f/a.dcm"],
+            "patient": "p",
+            "split": "test",
+            "finding": "Mass",
+            "score": [0.5, 0.25],
+            "x1": [10.0, 0],
+            "y1": [20.0, 0],
+            "x2": [60.0, 100],
+            "y2": [70.0, 200],
+        }
+    )
+    told = rsna_submission(Detections(table), {"/f/a.dcm": (200, 100), "/f/b.dcm": (512, 512)})
+    assert told["patientId"].tolist() == ["a", "b"]
+    assert told["PredictionString"].tolist() == [
+        "0.500 102.4 102.4 512.0 256.0 0.250 0.0 0.0 1024.0 1024.0",
+        "",
+    ]
