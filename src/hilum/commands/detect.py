@@ -51,7 +51,8 @@ from hilum.train.detection import DetectionTask
 from hilum.train.loop import fit
 
 EXAMPLE = (
-    "hilum detect retinanet --records films.csv --boxes Consolidation --init runs/simclr --out runs/detector"
+    "hilum detect retinanet --records demo/films-split.csv --boxes Cardiomegaly --init demo/pretrained "
+    "--image-size 192 --store-size 192 --width 64 --head-depth 2 --epochs 6 --out runs/detector"
 )
 TAKES = "detector"
 FLOOR = 0.01
@@ -95,9 +96,9 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     gate: str = ""
     """A value of film_column: scores are multiplied by the probability that a film is of it; empty: they are
     not."""
-    turned: Literal["corners", "thirds"] = "corners"
-    """What the upright box around a turned one holds: its corners, or, tighter, the points at a third and two
-    thirds of its sides."""
+    turned: Literal["corners", "thirds"] = "thirds"
+    """What the upright box around a turned one holds: its corners, or the points at a third and two thirds of
+    its sides. Boxes that hold corners are too large, and teach to draw them so."""
     overlaps: list[float] = [0.05, 0.2, 0.4]
     """Overlaps (IoU) from which the less sure of two boxes goes; validation chooses one."""
     thresholds: list[float] = [

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from hilum.images.store import Store
 from hilum.metrics.detection_intervals import METRICS
@@ -151,6 +152,10 @@ def _scan(name: str, one: FindingReport) -> Drawing | None:
         if one.threshold is not None:
             axes.axvline(one.threshold, color=MUTED, linewidth=1, linestyle=":")
         axes.set_xscale("log")
+        ticks = [cut for cut in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if cut >= min(found.thresholds)]
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda cut, _: f"{cut:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set(xlabel="threshold of the score", ylabel="RSNA score, validation")
         axes.set_ylim(bottom=0)
         axes.legend(loc="best")
