@@ -245,3 +245,19 @@ def test_a_detector_predicts_boxes_alone_and_with_others(films, run, tmp_path):
     assert words
     assert all(len(parts) % 5 == 0 for parts in words)
     assert max(float(parts[3]) for parts in words) <= 1024
+
+
+def test_a_sweep_of_detectors_is_chosen_by_validation_and_compared(films, tmp_path):
+    out = hilum.sweep(
+        "detect", detector="retinanet", records=films, boxes=["Cardiomegaly"], store=films.parent / "store",
+        **SMALL | {"steps": 2}, axes={"init": ["random"], "freeze": [0, 1]}, out=tmp_path / "sweep",
+    )  # fmt: skip
+    rows = pd.read_csv(out / "sweep.csv")
+    assert rows["status"].tolist() == ["done", "done"]
+    for row in rows.itertuples():
+        (found,) = DetectionReport.read(
+            out / "cells" / f"init=random,freeze={row.freeze}" / "detection.json"
+        ).findings
+        assert row.test == pytest.approx(found.estimate("rsna_score").value)
+        assert 0 <= row.validation <= 1
+    assert json.loads((out / "comparison.json").read_text())["metrics"] == ["rsna_score", "box_precision"]

@@ -4,7 +4,7 @@ This file finds them and runs them without importing any before it is used, so t
 """
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -37,6 +37,12 @@ def settings_of(name: str, chosen: str = "") -> type[Config]:
     cls = settings_in(find.path(*_place(name)))
     package = KINDS.get(constant(name, "TAKES"))
     return joined("Settings", cls, settings_in(find.path(package, chosen))) if package and chosen else cls
+
+
+def chosen_by(name: str, settings: Mapping[str, Any]) -> str:
+    """The method or detector that settings of a command name; empty for commands that take none."""
+    takes = constant(name, "TAKES")
+    return str(settings.get(takes, "")) if takes in KINDS else ""
 
 
 def described(package: str) -> dict[str, tuple[str, list[str]]]:
@@ -73,7 +79,7 @@ def function(name: str) -> Callable[..., Any]:
 
     def run(*first: Any, **settings: Any) -> Any:
         settings |= dict(zip([takes], first, strict=True)) if first else {}
-        cls = settings_of(name, str(settings.get(takes, "")))
+        cls = settings_of(name, chosen_by(name, settings))
         return call(name, cls.build(settings, name))
 
     run.__name__ = run.__qualname__ = name.replace(" ", "_").replace("-", "_")

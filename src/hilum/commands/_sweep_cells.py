@@ -95,15 +95,17 @@ class Maker:
         return SweepCell(name, picks, tuple(stage for stage in stages if stage is not None))
 
     def fields(self) -> dict[str, Any]:
-        """Every setting that the cells' command knows, over all methods that it is given."""
-        methods = {str(self.base.get("method", ""))}
-        methods |= {str(v.settings["method"]) for a in self.axes for v in a.values if "method" in v.settings}
+        """Every setting that the cells' command knows, over all methods or detectors that it is given."""
+        key = commands.constant(self.command, "TAKES")
+        kinds = {commands.chosen_by(self.command, self.base)}
+        if key in commands.KINDS:
+            kinds |= {str(v.settings[key]) for a in self.axes for v in a.values if key in v.settings}
         found: dict[str, Any] = {}
-        for method in sorted(methods):
+        for kind in sorted(kinds):
             try:
-                found |= self._settings_of(self.command, method).model_fields
+                found |= self._settings_of(self.command, kind).model_fields
             except ConfigError as error:
-                self._say(f"--method: {error}")
+                self._say(f"{flag(key)}: {error}")
         return found
 
     def whole(self, axis: Axis) -> bool:
@@ -121,8 +123,8 @@ class Maker:
 
     @property
     def called(self) -> str:
-        """The command, with the method where there is one."""
-        return f"{self.command} {self.base.get('method', '')}".strip()
+        """The command, with the method or detector where there is one."""
+        return f"{self.command} {commands.chosen_by(self.command, self.base)}".strip()
 
     def check_names(self) -> None:
         """Says of axes which of them name nothing, and goes on without those."""
@@ -144,7 +146,7 @@ class Maker:
 
     def _stage(self, command: str, settings: Mapping[str, Any], folder: Path) -> Stage | None:
         try:
-            cls = self._settings_of(command, str(settings.get("method", "")))
+            cls = self._settings_of(command, commands.chosen_by(command, settings))
             config = cls.build(fitted(cls, settings) | {"out": folder}, command)
         except ConfigError as error:
             for line in str(error).splitlines():

@@ -28,7 +28,7 @@ def run(stages: list[dict[str, Any]]) -> int:
         for stage in stages:
             settings, command = stage["settings"], stage["command"]
             _wait_for(Path(settings["out"]))
-            cls = commands.settings_of(command, str(settings.get("method", "")))
+            cls = commands.settings_of(command, commands.chosen_by(command, settings))
             commands.call(command, cls.build(settings, command))
     except HilumError as error:
         sys.stderr.write(f"hilum: {error}\n")

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 from hilum.commands._sweep_axes import Axis
 from hilum.commands._sweep_cells import SweepCell
-from hilum.commands._sweep_scores import Row, lower_is_better, records_of, runs_in
-from hilum.commands.compare import cells_of
+from hilum.commands._sweep_scores import SCORED, Row, lower_is_better, records_of, runs_in
+from hilum.commands.compare import cells_of, compared
 from hilum.errors import HilumError
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
-from hilum.report.compare import compare
 from hilum.report.sweep import FRACTION, SEEDS, SweepRow, choices, lines, write_sweep_page
 from hilum.run import write_atomically
 
 if TYPE_CHECKING:
     from hilum.commands.sweep import Settings
 
-COMPARED = {"init", "method", FRACTION, *SEEDS}
+COMPARED = {"init", "method", "detector", FRACTION, *SEEDS}
 """Axes that are experiments. Others are choices, which a comparison on the test split would tempt to make."""
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ def _compare(
 ) -> bool:
     done = [cells[row.cell] for row in rows if row.status == "done"]
     experiment = config.search == "grid" and any(axis.named or axis.name in COMPARED for axis in axes)
-    if len(done) < 2 or not experiment or done[0].stages[-1].command != "transfer":
+    if len(done) < 2 or not experiment or done[0].stages[-1].command not in SCORED:
         return False
     try:
         if len({records_of(cell.stages[-1].config).sha256 for cell in done}) > 1:
@@ -99,7 +98,7 @@ def _compare(
             return False
         groups = [one for cell in done for one in cells_of(cell.run, _group(cell, config))]
         replicates = getattr(done[0].stages[-1].config, "replicates", 2000)
-        found = compare(groups, _split_as(done[0]), baseline=groups[0].init, replicates=replicates)
+        found = compared(groups, _split_as(done[0]), baseline=groups[0].init, replicates=replicates)
     except HilumError as error:
         log.warning("The runs are not compared: %s", error)
         return False

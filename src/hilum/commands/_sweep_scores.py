@@ -12,13 +12,18 @@ import numpy as np
 from hilum.commands._open import open_records
 from hilum.commands._sweep_cells import SweepCell
 from hilum.config import Config, RecordsConfig
+from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.classification import mean_auroc
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
+from hilum.report.detection import DETECTION, DetectionReport
 from hilum.report.report import Report
 from hilum.run import METRICS
 
 VAL_AUROC = "val_auroc"
+VAL_BOXES = "val_box_precision"
+SCORED = ("transfer", "detect")
+"""Commands whose runs are scored on the test split."""
 
 
 @dataclass
@@ -67,7 +72,7 @@ def score(row: Row, cell: SweepCell, objective: str) -> None:
         row.validation = float(np.mean(known))
     elif objective:
         row.reason = f"{objective} is undefined: not in metrics.jsonl, or no finding has both classes in val"
-    if last.command == "transfer":
+    if last.command in SCORED:
         _test(row, folders)
 
 
@@ -121,8 +126,14 @@ def _kept(folder: Path, objective: str, monitor: str) -> float | None:
     return values[-1]
 
 
+def _headline(folder: Path) -> Estimate | None:
+    if (folder / DETECTION).exists():
+        return DetectionReport.read(folder / DETECTION).findings[0].estimate("rsna_score")
+    return Report.read(folder / "report.json").headline
+
+
 def _test(row: Row, folders: list[Path]) -> None:
-    headlines = [Report.read(folder / "report.json").headline for folder in folders]
+    headlines = [_headline(folder) for folder in folders]
     values = [one.value for one in headlines if one is not None and one.value is not None]
     if len(values) == len(folders):
         row.test = float(np.mean(values))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,17 +14,14 @@ from hilum.errors import ConfigError, MissingError, OutputError
 from hilum.records.detections import Detections
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
-from hilum.report.compare import Cell
+from hilum.report.compare import Cell, Comparison
 from hilum.report.compare import compare as compare_cells
-from hilum.report.detection import DetectionReport
+from hilum.report.detection import DETECTION, DetectionReport
 from hilum.report.detection_compare import COMPARED, Detected, compare_detectors
 from hilum.run import DONE
 
 EXAMPLE = "hilum compare runs/pixels runs/random runs/simclr --out runs/comparison"
 TAKES = "runs"
-
-DETECTION = "detection.json"
-"""What a run of detect holds, and no other."""
 
 log = logging.getLogger(__name__)
 
@@ -80,36 +78,46 @@ def compare(config: Settings) -> Path:
         if not (run / DONE).exists():
             raise MissingError(f"{run}: no finished run; its own command, given again, finishes it")
     cells = [cell for run, name in zip(config.runs, names, strict=True) for cell in cells_of(run, name)]
-    how: dict[str, Any] = {
-        "baseline": config.baseline or names[0],
-        "against": config.against,
-        "replicates": config.replicates,
-    }
-    boxed = [cell for cell in cells if (Path(cell.run) / DETECTION).exists()]
-    if len(boxed) not in (0, len(cells)):
-        raise ConfigError(f"{boxed[0].run} is a run of detect and others are of transfer; compare one kind")
-    wrong = [metric for metric in config.metric if (metric in COMPARED) != bool(boxed)]
-    if wrong:
-        raise ConfigError(
-            f"--metric {wrong[0]} is of runs of {'transfer' if boxed else 'detect'}, which these are not"
-        )
-    if boxed:
-        detected = {
-            id(cell): Detected(
-                Detections.read(Path(cell.run) / "detections.csv"),
-                DetectionReport.read(Path(cell.run) / DETECTION),
-            )
-            for cell in cells
-        }
-        metrics = config.metric or ["rsna_score", "box_precision"]
-        found = compare_detectors(cells, detected, _records(config.runs), metrics=metrics, **how)
-    else:
-        found = compare_cells(cells, _records(config.runs), metrics=config.metric or ["auroc"], **how)  # type: ignore[arg-type]
+    found = compared(
+        cells,
+        _records(config.runs),
+        metrics=config.metric,
+        baseline=config.baseline or names[0],
+        against=config.against,
+        replicates=config.replicates,
+    )
     config.out.mkdir(parents=True)
     found.write(config.out / "comparison.json")
     found.write_page(config.out / "compare.html")
     found.write_leaderboard(config.out / "leaderboard.html")
     return config.out
+
+
+def compared(cells: list[Cell], records: Records, *, metrics: Sequence[str] = (), **how: Any) -> Comparison:
+    """Cells of transfer, or of detect, side by side; without metrics, by those that are usual.
+
+    Raises:
+        ConfigError: there are both kinds, or a metric is of the other.
+    """
+    boxed = [cell for cell in cells if (Path(cell.run) / DETECTION).exists()]
+    if len(boxed) not in (0, len(cells)):
+        raise ConfigError(f"{boxed[0].run} is a run of detect and others are of transfer; compare one kind")
+    wrong = [metric for metric in metrics if (metric in COMPARED) != bool(boxed)]
+    if wrong:
+        kind = "transfer" if boxed else "detect"
+        raise ConfigError(f"--metric {wrong[0]} is of runs of {kind}, which these are not")
+    if not boxed:
+        return compare_cells(cells, records, metrics=metrics or ["auroc"], **how)  # type: ignore[arg-type]
+    detected = {
+        id(cell): Detected(
+            Detections.read(Path(cell.run) / "detections.csv"),
+            DetectionReport.read(Path(cell.run) / DETECTION),
+        )
+        for cell in cells
+    }
+    return compare_detectors(
+        cells, detected, records, metrics=metrics or ["rsna_score", "box_precision"], **how
+    )
 
 
 def cells_of(run: Path, name: str) -> list[Cell]:

@@ -14,7 +14,7 @@ from hilum.commands._sweep_cells import Maker, SweepCell, refuse_equal_names
 from hilum.commands._sweep_loop import Loop
 from hilum.commands._sweep_places import Here, OnRay
 from hilum.commands._sweep_results import conclude
-from hilum.commands._sweep_scores import VAL_AUROC, lower_is_better, records_of
+from hilum.commands._sweep_scores import SCORED, VAL_AUROC, VAL_BOXES, lower_is_better, records_of
 from hilum.commands._sweep_study import Listed, Study, Tpe, corners, draws, grid
 from hilum.config import Config
 from hilum.errors import ConfigError, HilumError, Interrupted, OutputError, RecordsError
@@ -38,7 +38,7 @@ class Settings(Config):
 
     model_config = ConfigDict(extra="allow")
 
-    command: Literal["transfer", "pretrain"]
+    command: Literal["transfer", "pretrain", "detect"]
     """What is run many times."""
     axes: dict[str, Any]
     """What is varied: NAME=A,B,C is a list, NAME=LOW..HIGH a range, NAME=LOW..HIGH:log one by ratios. In YAML
@@ -62,7 +62,7 @@ class Settings(Config):
     """Of what random and tpe draw."""
     objective: str = ""
     """The validation metric to choose by; the lowest is best if its name ends in loss. Empty: val_auroc after
-    a transfer, knn_auroc of a pretraining with watch_finding, otherwise none."""
+    a transfer, val_box_precision of a detector, knn_auroc of a pretraining with watch_finding, or none."""
     parallel: PositiveInt = 1
     """Runs at a time; they share the processor's cores."""
     spread: Literal["here", "ray"] = "here"
@@ -118,6 +118,8 @@ def objective_of(config: Settings) -> str:
     """The validation metric by which cells are ranked; empty: none."""
     if config.objective or config.command == "transfer" or config.then:
         return config.objective or VAL_AUROC
+    if config.command == "detect":
+        return VAL_BOXES
     return "knn_auroc" if base_of(config).get("watch_finding") else ""
 
 
@@ -194,7 +196,7 @@ def _check_records(cells: list[SweepCell]) -> None:
     """
     for cell in cells:
         last = cell.stages[-1].config
-        if cell.stages[-1].command != "transfer":
+        if cell.stages[-1].command not in SCORED:
             return
         records = records_of(last)
         if len(cell.stages) == 1:

@@ -22,6 +22,9 @@ from hilum.records.table import Records
 from hilum.report.report import LEVEL, as_json
 from hilum.run import write_atomically
 
+DETECTION = "detection.json"
+"""What a run of detect holds, and no other."""
+
 SCHEMA = "hilum.detection/1"
 """The layout of detection.json; the number grows when a reader of the old one would be misled."""
 
