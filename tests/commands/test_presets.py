@@ -30,6 +30,7 @@ def films(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_runs(path, films):
     told = yaml.safe_load(path.read_text())
@@ -41,6 +42,8 @@ def test_a_preset_runs(path, films):
         told.pop("epochs", None)
     if path.stem == "moco_patch_scoring":
         told["top_k"] = min(told.get("top_k", 10), 64)
+    if told.get("findings"):
+        told["findings"] = ["Consolidation"]  # phantoms have no pneumonia
     exclusive = told.get("exclusive", False)
     records = films / "classes" if exclusive else films / "several" / "records.csv"
     out = hilum.transfer(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from hilum.metrics.bootstrap import Difference, Estimate, bootstrap
+from hilum.metrics.bootstrap import Estimate, bootstrap
 from hilum.metrics.boxes import Boxes, Order
 from hilum.metrics.detection import (
     COCO_IOUS,
@@ -18,7 +18,7 @@ from hilum.metrics.detection import (
     surest,
 )
 from hilum.metrics.resampled import resample
-from hilum.metrics.summary import interval, two_sided
+from hilum.metrics.summary import interval
 
 METRICS = {
     "rsna_score": "RSNA challenge score at the threshold",
@@ -84,41 +84,6 @@ def estimates(
         low, high, remarks = interval(drawn[metric], patients=counts[1], level=level)
         found.append(Estimate(metric, finding, point, low, high, *counts, "; ".join(remarks)))
     return [*found, _film_auroc(boxes, patients, finding, replicates, seed)]
-
-
-def differences(
-    one: Boxes,
-    other: Boxes,
-    *,
-    patients: Shaped[np.ndarray, " N"],
-    finding: str,
-    thresholds: tuple[float | None, float | None],
-    replicates: int,
-    seed: int = 0,
-    order: Order = "score",
-    level: float = 0.95,
-) -> list[Difference]:
-    """`one` minus `other`, both on the same films and the same resamples of their patients."""
-    both = [
-        values_of(boxes, threshold=threshold, order=order)
-        for boxes, threshold in zip((one, other), thresholds, strict=True)
-    ]
-    a, b = (_drawn(made, patients, replicates, seed) for made in both)
-    once = np.ones((one.films, 1))
-    counts = (one.films, len(np.unique(patients)), int((one.true > 0).sum()))
-    found = []
-    for metric in both[0]:
-        point = float(both[0][metric](once)[0] - both[1][metric](once)[0])
-        if np.isnan(point):
-            found.append(
-                Difference(metric, finding, None, None, None, None, *counts, "undefined in one of them")
-            )
-            continue
-        sample = a[metric] - b[metric]
-        low, high, remarks = interval(sample, patients=counts[1], level=level)
-        p = None if low is None else two_sided(sample)
-        found.append(Difference(metric, finding, point, low, high, p, *counts, "; ".join(remarks)))
-    return found
 
 
 def resampled(

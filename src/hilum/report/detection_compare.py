@@ -1,7 +1,7 @@
 """Several detectors on the same films, by the means, intervals and corrections of any other comparison."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -20,10 +20,8 @@ from hilum.report.detection import DetectionReport, FindingReport, boxes_among
 from hilum.report.pairs import Against
 from hilum.report.replicates import Group, Measured, Place, Replicates
 
-BoxMetric: TypeAlias = Literal[
-    "rsna_score", "box_precision", "box_precision_50", "box_precision_coco", "box_precision_boxed", "froc"
-]
 COMPARED = tuple(metric for metric in METRICS if metric != "film_auroc")
+"""What detectors are compared by."""
 
 
 class Detected(NamedTuple):
