@@ -25,6 +25,7 @@ from hilum.config import settings_in
 from hilum.data.loader import Batch
 from hilum.detectors.retinanet import RetinaNetTask
 from hilum.images.spec import InputSpec
+from hilum.models.detector import suppressed
 from hilum.models.encoder import Encoder
 from hilum.train.device import autocast, choose_device
 
@@ -71,7 +72,8 @@ def main(name: str) -> None:
         def find_ours() -> None:
             with torch.inference_mode():
                 raw = ours.model(batch.views[0])
-                ours.model.find(raw, SIDE, floor=0.05, overlap=0.5)
+                for pair in zip(*ours.model.candidates(raw, SIDE), strict=True):
+                    suppressed(*pair, floor=0.05, overlap=0.5, most=100)
 
         def find_theirs() -> None:
             with torch.inference_mode():

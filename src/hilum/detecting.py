@@ -1,17 +1,21 @@
 """Detectors and radiographs in, boxes out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hilum.data.loader import in_order
-from hilum.data.views import PLAIN, matrices
+from hilum.data.views import PLAIN, PLAIN_VIEW, ViewRecipe, matrices
+from hilum.errors import ConfigError
+from hilum.images.spec import InputSpec
 from hilum.images.store import Store
-from hilum.models.detector import Detector, Found
+from hilum.models.detector import Detector, Found, suppressed
 from hilum.progress import Progress
 from hilum.records.boxes import scaling
 from hilum.records.detections import Detections
@@ -19,6 +23,35 @@ from hilum.records.table import Records
 from hilum.train.device import autocast, choose_device
 
 BATCH = 8
+GRID = 32
+"""Views of other sizes are a multiple of it, pixels."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How radiographs are looked at. Thresholds hold for the look that they were chosen with."""
+
+    flip: bool = False
+    """Also mirrored."""
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes of the view, as multiples of what the detectors were trained at."""
+    gate: Mapping[str, float] = field(default_factory=dict)
+    """Scores are multiplied by the sum of these classes' probabilities for the whole film, so weighted; none:
+    they are not."""
+
+    @property
+    def flips(self) -> tuple[bool, ...]:
+        """Whether each view is mirrored."""
+        return (False, True) if self.flip else (False,)
+
+    def recipe(self, spec: InputSpec) -> ViewRecipe:
+        """A plain view of each size."""
+        sides = [max(1, round(spec.side * scale / GRID)) * GRID for scale in self.scales]
+        views = (
+            replace(PLAIN_VIEW, side=spec.side if scale == 1 else side)
+            for scale, side in zip(self.scales, sides, strict=True)
+        )
+        return ViewRecipe(tuple(views)).at(spec)
 
 
 class Detected(NamedTuple):
@@ -42,8 +75,12 @@ def detect(
     device: str = "auto",
     precision: str = "auto",
     batch_size: int = BATCH,
+    look: Look = Look(),
 ) -> Detected:
     """The boxes of every radiograph, by one detector or by several of a kind that speak together.
+
+    Several detectors are joined before any box is dropped (`Detector.combined`). So are several views of a
+    radiograph: the boxes of all of them, taken back to the first size, go through one suppression.
 
     Args:
         models: detectors of one kind, size and findings.
@@ -55,31 +92,74 @@ def detect(
         device: where to compute.
         precision: of the arithmetic.
         batch_size: radiographs at a time.
+        look: at which views.
+
+    Raises:
+        ConfigError: the look has classes that the detectors do not tell apart, or sizes that they cannot see.
     """
+    check_look(look, models[0])
     first, place = models[0], choose_device(device)
     for model in models:
         model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     spec = first.encoder.input
-    recipe = PLAIN.at(spec)
+    recipe = look.recipe(spec)
     found: dict[float, list[Found]] = {overlap: [] for overlap in overlaps}
     classes = []
     with Progress("Detecting", len(records), unit="images") as line:
         for batch in in_order(store, records, recipe, batch_size=batch_size):
-            (images,) = batch.to(place, spec).views
+            views = batch.to(place, spec).views
             with autocast(precision, place):
-                raws = [model(images) for model in models]
-            raw = first.combined(raws) if len(models) > 1 else raws[0]
+                seen = [_seen(models, view, spec.side, flip) for view in views for flip in look.flips]
+            boxes, scores = (torch.cat(parts, 1) for parts in list(zip(*seen, strict=True))[:2])
+            told = [one for *_, one in seen if one is not None]
+            if told:
+                classes.append(torch.stack(told).mean(0).cpu())
             for overlap in overlaps:
-                kept = first.find(raw, spec.side, floor=floor, overlap=overlap, most=most)
+                kept = [
+                    suppressed(*pair, floor=floor, overlap=overlap, most=most)
+                    for pair in zip(boxes, scores, strict=True)
+                ]
                 found[overlap] += [Found(*(part.cpu() for part in one)) for one in kept]
-            told = first.film_probabilities(raw)
-            classes += [] if told is None else [told.cpu()]
             line.update(len(found[overlaps[0]]))
     to_file = _to_files(records, store, first)
-    return Detected(
-        {overlap: _table(first, records, parts, to_file) for overlap, parts in found.items()},
-        torch.cat(classes).numpy().astype(np.float64) if classes else None,
-    )
+    tables = {overlap: _table(first, records, parts, to_file) for overlap, parts in found.items()}
+    told_apart = torch.cat(classes).numpy().astype(np.float64) if classes else None
+    if look.gate:
+        assert told_apart is not None
+        gate = told_apart @ [look.gate.get(name, 0.0) for name in first.classes]
+        factors = dict(zip(records.table["image"], gate.tolist(), strict=True))
+        tables = {overlap: table.scaled(factors) for overlap, table in tables.items()}
+    return Detected(tables, told_apart)
+
+
+def check_look(look: Look, model: Detector) -> None:
+    """Refuses a look that a detector cannot take.
+
+    Raises:
+        ConfigError: it does not tell the classes of the gate apart, or sees one size only.
+    """
+    strangers = [name for name in look.gate if name not in model.classes]
+    if strangers:
+        raise ConfigError(
+            f"the gate names {', '.join(map(repr, strangers))}; the detector tells "
+            + (f"films apart into {', '.join(model.classes)}" if model.classes else "no films apart")
+        )
+    if look.scales != (1.0,) and model.encoder.has_patches:
+        raise ConfigError(f"arch {model.encoder.arch} sees films of one size only; give --scales 1")
+
+
+def _seen(
+    models: Sequence[Detector], images: Float[Tensor, "B 1 S S"], side: int, flip: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Boxes of every place, in pixels of a view of `side`, their scores, and the classes of films."""
+    first, own = models[0], images.shape[-1]
+    shown = images.flip(-1) if flip else images
+    raws = [model(shown) for model in models]
+    raw = first.combined(raws) if len(models) > 1 else raws[0]
+    boxes, scores = (part.float() for part in first.candidates(raw, own))
+    if flip:
+        boxes = torch.stack([own - boxes[..., 2], boxes[..., 1], own - boxes[..., 0], boxes[..., 3]], -1)
+    return boxes * (side / own), scores, first.film_probabilities(raw)
 
 
 def _to_files(records: Records, store: Store, model: Detector) -> tuple[NDArray[np.float64], ...]:

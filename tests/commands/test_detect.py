@@ -52,7 +52,7 @@ def run(films):
     ]
     words += [
         "--gate",
-        "large heart",
+        "large heart=1",
         "--store",
         str(films.parent / "store"),
         "--out",
@@ -93,7 +93,11 @@ def test_a_run_holds_a_detector_its_boxes_and_its_report(films, run):
     shown = predictions.table.set_index("image")["Cardiomegaly"]
     np.testing.assert_allclose(shown.loc[best.index], best)
     assert detections.table[list(CORNERS)].to_numpy().max() <= 128
+    assert [one.finding for one in report.classes] == ["large heart", "other", "macro"]
+    heads = [one.value for one in report.classes]
+    assert heads[0] == pytest.approx(heads[1])  # two classes: one is the other's complement
     page = (run / "report.html").read_text()
+    assert "Whole films" in page
     assert "The mean box everywhere reaches" in page
     assert "http" not in page.replace("http-equiv", "")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -166,7 +170,7 @@ def test_boxes_are_in_pixels_of_the_file_whatever_the_store_did(tmp_path):
 def test_the_same_command_goes_on_and_a_finished_run_is_left(films, run, caplog):
     before = (run / "detection.json").stat().st_mtime_ns
     again = hilum.detect(
-        "retinanet", records=films, boxes=["Cardiomegaly"], film_column="group", gate="large heart",
+        "retinanet", records=films, boxes=["Cardiomegaly"], film_column="group", gate={"large heart": 1},
         store=films.parent / "store", out=run, **SMALL,
     )  # fmt: skip
     assert again == run
@@ -189,21 +193,78 @@ def test_what_cannot_be_is_said_before_a_run_is_begun(films, tmp_path):
         RecordsError, match=r"no film has a box of 'Cardiomegali'.*did you mean 'Cardiomegaly'"
     ):
         hilum.detect("retinanet", boxes=["Cardiomegali"], **given)
-    with pytest.raises(
-        ConfigError, match="--gate is 'x'; it is one of the values of --film-column: large heart"
-    ):
-        hilum.detect("retinanet", boxes=["Cardiomegaly"], film_column="group", gate="x", **given)
+    with pytest.raises(ConfigError, match="--gate names 'x'; it takes values of --film-column: large heart"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], film_column="group", gate={"x": 1}, **given)
     with pytest.raises(ConfigError, match=r"'retinanett' is not one of fcos, retinanet, yolo_v3"):
         hilum.detect("retinanett", boxes=["Cardiomegaly"], **given)
     with pytest.raises(ConfigError, match="a detector needs"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], **given | {"arch": "torchvision/squeezenet1_0"})
     with pytest.raises(ConfigError, match="numbers between 0 and 1"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], overlaps=[1.5], **given)
+    with pytest.raises(ConfigError, match='give --monitor "" with it'):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], late_epochs=2, **given)
+    with pytest.raises(ConfigError, match="expected 2 or more, or 0"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], folds=1, **given)
+    vit = {"arch": "vit_tiny_patch16_224", "image_size": 64}
+    with pytest.raises(ConfigError, match="sees films of one size only; give --scales 1"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], scales=[1, 2], **given | vit)
     bare = tmp_path / "bare.csv"
     pd.read_csv(films, dtype=str).drop(columns="boxes").to_csv(bare, index=False)
     with pytest.raises(RecordsError, match="no cell of the column boxes has a box"):
         hilum.detect("retinanet", **given | {"records": bare})
     assert not (tmp_path / "run").exists()
+
+
+def test_boxes_that_something_contradicts_are_listed_together(films, tmp_path):
+    table = pd.read_csv(films, dtype=str, keep_default_na=False)
+    boxed = table.index[table["boxes"].str.contains("Cardiomegaly")].tolist()[:3]
+    first, second, third = (table.at[row, "image"].rsplit("/", 1)[1] for row in boxed)
+    table.loc[boxed[0], "boxes"] = '[["Cardiomegaly", 10, 20, 900, 40]]'
+    table.loc[boxed[1], "Cardiomegaly"] = "0"
+    table.loc[boxed[2], "group"] = "other"
+    table.to_csv(tmp_path / "films.csv", index=False)
+    with pytest.raises(RecordsError) as told:
+        hilum.detect(
+            "retinanet", records=tmp_path / "films.csv", store=films.parent / "store", out=tmp_path / "run",
+            boxes=["Cardiomegaly"], film_column="group", gate={"large heart": 1}, **SMALL,
+        )  # fmt: skip
+    message = str(told.value)
+    assert "3 defects" in message
+    assert f"{first}: Cardiomegaly: 10, 20, 900, 40 reaches beyond the 128 x 128 pixels" in message
+    assert f"{second}: Cardiomegaly: 1 boxes, but its label is 0" in message
+    assert f"{third}: Cardiomegaly: 1 boxes, but the film is 'other', which --gate leaves out" in message
+
+
+def test_folds_hold_every_film_out_once_and_speak_together_on_test(films, tmp_path):
+    given = {"records": films, "store": films.parent / "store"}
+    small = SMALL | {"steps": 4, "log_every": 1}
+    out = hilum.detect(
+        "retinanet", boxes=["Cardiomegaly"], folds=3, late_epochs=2, monitor="", flips=True, scales=[1, 1.5],
+        out=tmp_path / "run", **given, **small,
+    )  # fmt: skip
+    records = Records.read(films)
+    asked = records.take((records.table["boxes"] != "").to_numpy())
+    folds = pd.read_csv(out / "folds.csv", dtype=str)
+    rest = asked.table[asked.table["split"] != "test"]
+    assert set(folds["image"]) == set(rest["image"])
+    assert (folds.groupby("patient")["fold"].nunique() == 1).all()
+    assert set(folds["fold"]) == {"0", "1", "2"}
+    predictions = Predictions.read(out / "predictions.csv").table
+    assert set(predictions.loc[predictions["split"] == "val", "image"]) == set(rest["image"])
+    for fold in range(3):
+        assert len(list((out / "folds" / str(fold) / "late").glob("*.safetensors"))) <= 2
+    report = DetectionReport.read(out / "detection.json")
+    assert report.look == {"flip": True, "scales": [1, 1.5], "gate": {}}
+    assert any("out-of-fold" in note for note in report.notes)
+    # What predict finds is what was scored: all folds and late epochs, the same views, the same threshold.
+    (one,) = report.findings
+    path = hilum.predict(out, out=tmp_path / "boxes.csv", split="test", store_size=128, device="cpu", **given)
+    found = Detections.read(path).table
+    scored = Detections.read(out / "detections.csv").where("test").above(one.threshold).table
+    assert len(found) == len(scored)
+    np.testing.assert_allclose(
+        found[["score", *CORNERS]].to_numpy(), scored[["score", *CORNERS]].to_numpy(), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_runs_are_compared_with_intervals(films, run, tmp_path):
@@ -245,6 +306,15 @@ def test_a_detector_predicts_boxes_alone_and_with_others(films, run, tmp_path):
     assert words
     assert all(len(parts) % 5 == 0 for parts in words)
     assert max(float(parts[3]) for parts in words) <= 1024
+
+
+def test_predict_looks_as_the_run_was_scored(films, run, tmp_path):
+    (one,) = DetectionReport.read(run / "detection.json").findings
+    given = {"records": films, "split": "test", "store": films.parent / "store", "store_size": 128}
+    found = Detections.read(hilum.predict(run, out=tmp_path / "boxes.csv", device="cpu", **given)).table
+    scored = Detections.read(run / "detections.csv").where("test").above(one.threshold).table
+    scored = scored[scored["image"].isin(found["image"])]
+    np.testing.assert_allclose(found["score"], scored["score"], rtol=1e-4)
 
 
 def test_a_sweep_of_detectors_is_chosen_by_validation_and_compared(films, tmp_path):

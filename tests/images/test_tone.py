@@ -12,6 +12,7 @@ from hilum.images.tone import (
     Tone,
     TonePlan,
     add_noise,
+    add_salt,
     blur,
     equalizing_curve,
     jittering_curve,
@@ -51,13 +52,14 @@ def test_curves_stay_within_their_ranges_and_rise():
 
 
 def test_what_has_a_probability_happens_as_often_as_asked():
-    plan = planned(Tone(blur=0.3, noise=0.6, equalize=0.1, jitter=0.8, solarize=0.2), 4000)
+    plan = planned(Tone(blur=0.3, noise=0.6, equalize=0.1, jitter=0.8, solarize=0.2, salt=0.1), 4000)
     for happened, share in (
         (plan.blur_sigma > 0, 0.3),
         (plan.noise_sigma > 0, 0.6),
         (plan.equalized, 0.1),
         (plan.jittered, 0.8),
         (plan.solarized, 0.2),
+        (plan.salt_grain > 0, 0.1),
     ):
         assert scipy.stats.binomtest(int(happened.sum()), 4000, share).pvalue > 1e-3
 
@@ -145,3 +147,18 @@ def test_ranges_that_make_no_sense_are_all_named():
         ConfigError, match=r"gamma 0.5, blur 2, noise_min 0.5, noise_of_mean 0.5, solarize -1"
     ):
         Tone(gamma=0.5, blur=2, noise_min=0.5, noise_of_mean=0.5, solarize=-1)
+
+
+def test_salt_turns_a_share_of_the_squares_black_or_white():
+    black = white = 0
+    for start in range(400):
+        view = np.full((120, 120), 100, np.uint8)
+        add_salt(view, 0.02, squares=24, start=start * 1000)
+        squares = view.reshape(24, 5, 24, 5).swapaxes(1, 2).reshape(24, 24, 25)
+        assert (squares == squares[:, :, :1]).all()  # whole squares, five pixels wide
+        assert set(np.unique(view)) <= {0, 100, 255}
+        black, white = black + (squares[..., 0] == 0).sum(), white + (squares[..., 0] == 255).sum()
+    for count in (black, white):
+        assert scipy.stats.binomtest(int(count), 400 * 24**2, 0.01).pvalue > 1e-3
+    plan = planned(Tone(salt=1), 3000)
+    assert scipy.stats.kstest(plan.salt_grain, "uniform", (0.1, 0.1)).pvalue > 1e-3

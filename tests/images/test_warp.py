@@ -13,7 +13,7 @@ from hilum.images.chance import uniforms
 from hilum.images.warp import MAX_DISTORTION, NUM_UNIFORMS, Geometry, warp, warp_boxes
 
 AFFINE = Geometry(crop_min=0.3, crop_max=0.9, ratio=1.4, shift=1, flip=0.5, rotate=40, shear=15, zoom=1.3)
-WILD = replace(AFFINE, flip_vertical=0.5, translate=0.2, perspective=0.7, distortion=0.3)
+WILD = replace(AFFINE, flip_vertical=0.5, translate=0.2, perspective=0.7, distortion=0.3, stretch=1.2)
 
 
 def noise(height: int, width: int, *, smooth: float = 0) -> np.ndarray:
@@ -302,3 +302,11 @@ def test_random_numbers_do_not_depend_on_order_or_company():
     together = uniforms(3, 4, np.arange(100), view=0, count=5)
     assert np.array_equal(uniforms(3, 4, rows, view=0, count=5), together[rows])
     assert np.array_equal(uniforms(3, np.full(100, 4), np.arange(100), view=0, count=9)[:, :5], together)
+
+
+def test_zoom_and_stretch_of_equal_size_make_both_scales_independent():
+    found = drawn(Geometry(zoom=1.2, stretch=1.2), 4000, size=(64, 64), side=64)
+    across, down = np.log(found[:, 0, 0]), np.log(found[:, 1, 1])
+    assert abs(np.corrcoef(across, down)[0, 1]) < 0.05
+    for scale in (across, down):  # two even draws of half width log 1.2
+        assert scale.std() == pytest.approx(np.log(1.2) * np.sqrt(2 / 3), rel=0.05)

@@ -6,7 +6,7 @@ import pytest
 
 from hilum.errors import ConfigError, MissingError, RecordsError
 from hilum.records.ranking import ranking, states_of
-from hilum.records.splits import read_split, split_patients, write_split
+from hilum.records.splits import patient_folds, read_split, split_patients, write_split
 from hilum.records.table import Records
 
 PREVALENCE = np.array([0.01, 0.03, 0.1, 0.25, 0.5])
@@ -180,3 +180,20 @@ def test_a_split_file_with_defects_names_them_all(tmp_path):
         read_split(records_of("a", np.ones((1, 1))), tmp_path / "no.csv")
     with pytest.raises(RecordsError, match="in no split"):
         write_split(records_of("a", np.ones((1, 1))), path)
+
+
+def test_folds_are_whole_patients_in_equal_shares_of_every_finding():
+    records = simulated(400)
+    fold = patient_folds(records.patients, records.labels, 4, seed=3)
+    assert all(len(set(fold[records.patients == patient])) == 1 for patient in set(records.patients))
+    parts = [records.take(fold == number) for number in range(4)]
+    assert [len(set(part.patients)) for part in parts] == [100] * 4
+    counts = np.array([positives(part) for part in parts])
+    assert (counts.max(axis=0) - counts.min(axis=0) <= 4).all(), counts
+    # The order of rows says nothing, the seed does.
+    order = np.random.default_rng(0).permutation(len(records))
+    shuffled = patient_folds(records.patients[order], records.labels[order], 4, seed=3)
+    assert np.array_equal(shuffled, fold[order])
+    assert not np.array_equal(patient_folds(records.patients, records.labels, 4, seed=4), fold)
+    with pytest.raises(RecordsError, match="400 patients cannot fill 401 folds"):
+        patient_folds(records.patients, records.labels, 401)

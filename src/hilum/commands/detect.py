@@ -1,62 +1,39 @@
 """hilum detect: boxes of a finding, from any encoder."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-import torch
-from pydantic import Field, NonNegativeFloat, field_validator
-from torch import nn
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, field_validator, model_validator
 
-from hilum import find
+from hilum.commands import _detectors
 from hilum.commands._columns import cells_of
-from hilum.commands._open import (
-    environment,
-    open_encoder,
-    open_records,
-    open_store,
-    refuse_overlap,
-    write_trained_on,
-)
-from hilum.config import (
-    EncoderConfig,
-    RecordsConfig,
-    StoreConfig,
-    TrainConfig,
-    ViewsConfig,
-    settings_in,
-)
-from hilum.data.boxes import BoxSource
-from hilum.data.loader import Loader
-from hilum.data.views import PRESETS, ViewRecipe
-from hilum.detecting import Detected
-from hilum.detecting import detect as find_boxes
+from hilum.commands._detectors import FOLDS, Given
+from hilum.commands._open import environment, open_records, open_store, refuse_overlap, write_trained_on
+from hilum.config import EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig
+from hilum.detecting import Detected, check_look
 from hilum.errors import ConfigError, RecordsError
-from hilum.images.store import Store
-from hilum.metrics.detection import RSNA_IOUS, average_precision
 from hilum.models.detector import Detector
-from hilum.models.weights import MODEL_FILE, to_bytes
-from hilum.records.boxes import asked, boxed_findings, boxes_of, require_boxes
+from hilum.records.boxes import asked, boxed_findings, refuse_contradictions, require_boxes
+from hilum.records.detections import joined
 from hilum.records.predictions import Predictions
-from hilum.records.splits import split_patients
+from hilum.records.splits import patient_folds, split_patients
 from hilum.records.table import Records
-from hilum.report.detection import DetectionReport, boxes_among, evaluate_detections, scan
+from hilum.records.writing import write_csv
+from hilum.report.detection import DetectionReport, FilmClasses, evaluate_detections
 from hilum.report.detection_page import write_detection_page
 from hilum.report.summary import detection_headline
 from hilum.run import Run
-from hilum.train.detection import DetectionTask
-from hilum.train.loop import fit
 
 EXAMPLE = (
     "hilum detect retinanet --records demo/films-split.csv --boxes Cardiomegaly --init demo/pretrained "
     "--image-size 192 --store-size 192 --width 64 --head-depth 2 --epochs 6 --out runs/detector"
 )
 TAKES = "detector"
-FLOOR = 0.01
-"""Scores below it are no boxes: no threshold is looked for there."""
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +42,8 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     """Trains a detector of boxes on an encoder, and scores it on the test split.
 
     Films that were looked at and have no box are negatives; films that nobody looked at are left out and
-    counted. Several label fractions or seeds make one run with a cell for each.
+    counted. Several label fractions or seeds make one run with a cell for each. With folds, every film of
+    training and validation is held out once, and all folds speak together on the test split.
     """
 
     detector: str
@@ -81,6 +59,16 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     """Shares of the training patients whose boxes are used; those of a smaller share are in the larger."""
     seeds: list[int] = [0]
     """Draws of the training patients, and of everything else that is random in a fit."""
+    folds: NonNegativeInt = 0
+    """Detectors that are trained, each on all but one of so many parts of the training and validation
+    patients, stratified by boxes and classes of films. Thresholds come from the held-out parts. 0: the split
+    is as it is."""
+    late_epochs: NonNegativeInt = 0
+    """The weights after the last so many epochs speak together (needs an empty monitor); 0: one model."""
+    flips: bool = False
+    """At test time films are looked at mirrored as well."""
+    scales: list[Annotated[float, Field(gt=0, le=4)]] = [1.0]
+    """At test time films are looked at in these multiples of image_size."""
     negatives: NonNegativeFloat = 0.0
     """Films without a box that are trained on, for each film with one; 0: all there are."""
     freeze: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -93,9 +81,9 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     """A column whose values whole films are told apart into as well (rsna_class); empty: they are not."""
     film_weight: NonNegativeFloat = 0.1
     """How much that counts in the loss."""
-    gate: str = ""
-    """A value of film_column: scores are multiplied by the probability that a film is of it; empty: they are
-    not."""
+    gate: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+    """Values of film_column with weights, as "Lung Opacity=1": scores are multiplied by the probability that
+    the film is of them, so weighted; empty: they are not."""
     turned: Literal["corners", "thirds"] = "thirds"
     """What the upright box around a turned one holds: its corners, or the points at a third and two thirds of
     its sides. Boxes that hold corners are too large, and teach to draw them so."""
@@ -122,26 +110,37 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
             raise ValueError("expected one or more numbers between 0 and 1")
         return sorted(given)
 
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds is 1; expected 2 or more, or 0 for none")
+        if self.late_epochs and self.monitor:
+            raise ValueError(
+                f"late_epochs {self.late_epochs} keeps the last epochs, monitor {self.monitor!r} the best; "
+                'give --monitor "" with it'
+            )
+        return self
 
-class _Given(NamedTuple):
-    """What all cells start from."""
 
-    records: Records
-    """Films that were looked at."""
-    store: Store
-    findings: tuple[str, ...]
-    classes: tuple[str, ...]
-    told: dict[str, str]
-    """The class of each film, by image; empty where it is unknown."""
-    facts: dict[str, Any]
-    never_asked: int
-    notes: tuple[str, ...]
+class _Found(NamedTuple):
+    """What was found, and on which films."""
+
+    labelled: Records
+    """Films that were trained on."""
+    scored: Records
+    """Films of validation and test."""
+    parts: Sequence[Detected]
+    """What was found on them, in their order."""
+    metrics: Sequence[Mapping[str, object]]
+    """Of the training; with folds, of the first."""
 
 
 def detect(config: Settings) -> Path:
     """Trains every cell that is not finished yet, scores it, and returns the run."""
     given = _open(config)
-    _task(config, given, seed=config.seeds[0])  # what the settings get wrong is said before a run is begun
+    # What the settings get wrong is said before a run is begun.
+    model = _detectors.new_task(config, given, seed=config.seeds[0]).model
+    check_look(_detectors.look_of(config), model)
     cells = [(fraction, seed) for fraction in config.label_fraction for seed in config.seeds]
     with Run.open(config.out, config, given.facts) as run:
         if run.finished:
@@ -162,7 +161,7 @@ def detect(config: Settings) -> Path:
     return config.out
 
 
-def _open(config: Settings) -> _Given:
+def _open(config: Settings) -> Given:
     read = open_records(config)
     findings = tuple(config.boxes or boxed_findings(read))
     if not findings:
@@ -189,80 +188,38 @@ def _open(config: Settings) -> _Given:
     records = records.take(known)
     told = cells_of(config, read, [config.film_column])[config.film_column] if config.film_column else {}
     classes = tuple(sorted({told[image] for image in records.table["image"] if told} - {""}))
-    if config.gate and config.gate not in classes:
+    strangers = [name for name in config.gate if name not in classes]
+    if strangers:
         raise ConfigError(
-            f"--gate is {config.gate!r}; it is one of the values of --film-column"
+            f"--gate names {strangers[0]!r}; it takes values of --film-column"
             + (f": {', '.join(classes)}" if classes else ", and none was given")
         )
+    sizes = [store.source_size(int(row)) for row in store.rows(records.table["image"].tolist())]
+    refuse_contradictions(records, findings, sizes, gate=config.gate, told=told, path=Path(config.records))
     overlap = refuse_overlap(Path(config.init), records.where("test"), store, allow=config.allow_overlap)
     notes = []
     if overlap:
         notes.append(f"The encoder was trained on {overlap} of the test patients: these scores mean little.")
     facts = environment(records, store) | {"test_patients_trained_on": overlap}
-    return _Given(records, store, findings, classes, told, facts, never, tuple(notes))
+    return Given(records, store, findings, classes, told, facts, never, tuple(notes))
 
 
-def _task(config: Settings, given: _Given, *, seed: int) -> DetectionTask:
-    encoder = open_encoder(config.init, config, seed=seed)
-    encoder.see(config.image_size, config.image_fit)  # boxes want larger films than most pretrainings saw
-    torch.manual_seed(seed)
-    own = settings_in(find.path("hilum.detectors", config.detector)).model_fields
-    made: DetectionTask = _task_in(config.detector)(
-        encoder.requires_grad_(True),
-        findings=given.findings,
-        classes=given.classes,
-        freeze=config.freeze,
-        frozen_norm=config.frozen_norm,
-        encoder_scale=config.encoder_lr / config.lr if config.encoder_lr else 1.0,
-        film_weight=config.film_weight,
-        **{name: getattr(config, name) for name in own},
-    )
-    return made
-
-
-def _task_in(detector: str) -> Callable[..., DetectionTask]:
-    """The task that a detector's file defines."""
-    module = find.module("hilum.detectors", detector)
-    (found,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, DetectionTask)
-        and value.__module__ == module.__name__
-    )
-    return found
-
-
-def _fit_cell(config: Settings, fraction: float, seed: int, given: _Given, run: Run) -> None:
-    records, store = given.records, given.store
-    task = _task(config, given, seed=seed)
-    labelled = _trained_on(config, records.where("train"), given.findings, fraction, seed)
-    val = records.where("val")
-    loader = Loader(
-        store,
-        _with_classes(labelled, given),
-        ViewRecipe((PRESETS[config.views].change(**config.view),)).at(task.input),
-        batch_size=config.batch_size,
-        seed=seed,
-        workers=config.workers,
-        boxes=BoxSource(labelled, store, given.findings, turned=config.turned),
-    )
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, Detector)
-        return _validation(config, _found(config, [model], val, store), val, given.findings)
-
-    fit(
-        task,
-        loader,
-        config.model_copy(update={"seed": seed}),
-        run,
-        validate=validate if len(val) else None,
-    )
-    scored = records.take(records.table["split"].isin(["val", "test"]).to_numpy())
-    found = _found(config, [task.model], scored, store)
+def _fit_cell(config: Settings, fraction: float, seed: int, given: Given, run: Run) -> None:
+    fitted = _fitted_in_folds if config.folds else _fitted
+    labelled, scored, parts, metrics = fitted(config, fraction, seed, given, run)
+    boxes = {overlap: joined([part.boxes[overlap] for part in parts]) for overlap in config.overlaps}
+    told = None
+    if given.classes:
+        own = [given.told.get(image, "") for image in scored.table["image"]]
+        told = FilmClasses(given.classes, own, np.concatenate([_classes_of(part) for part in parts]))
+    notes = given.notes
+    if config.folds:
+        notes += (
+            f"Thresholds come from out-of-fold boxes of {config.folds} detectors, each on the patients that "
+            "it was not trained on; on the test split all of them speak together.",
+        )
     report = evaluate_detections(
-        found.boxes,
+        boxes,
         scored,
         findings=given.findings,
         thresholds=config.thresholds,
@@ -270,109 +227,76 @@ def _fit_cell(config: Settings, fraction: float, seed: int, given: _Given, run: 
         replicates=config.replicates,
         order=config.matching,
         never_asked=given.never_asked,
-        notes=given.notes,
+        told=told,
+        look=asdict(_detectors.look_of(config)),
+        notes=notes,
         provenance=given.facts | {"settings": config.model_dump(mode="json")},
     )
-    _write(config, report, found, scored, store, run, task.model)
-    write_trained_on(run, labelled, store, config.init)
+    _write(config, report, boxes, scored, given, run, metrics)
+    write_trained_on(run, labelled, given.store, config.init)
     log.info("%s", detection_headline(report))
 
 
-def _with_classes(records: Records, given: _Given) -> Records:
-    """The films with their classes as labels: 1 for its own, 0 for the others, NaN where it is unknown."""
-    table = records.table[["image", "patient", "split"]]
-    own = np.array([given.told.get(image, "") for image in table["image"]], object)
-    labels = {name: np.where(own == "", np.nan, own == name).astype(np.float32) for name in given.classes}
-    return Records(pd.concat([table, pd.DataFrame(labels, index=table.index)], axis=1), given.classes)
+def _fitted(config: Settings, fraction: float, seed: int, given: Given, run: Run) -> _Found:
+    """One detector, on the split as it is."""
+    records = given.records
+    labelled = _detectors.trained_on(config, records.where("train"), given.findings, fraction, seed)
+    models = _detectors.train(config, labelled, records.where("val"), given, run, seed=seed)
+    scored = records.take(records.table["split"].isin(["val", "test"]).to_numpy())
+    return _Found(labelled, scored, [_detectors.find_on(config, models, scored, given.store)], run.metrics())
 
 
-def _trained_on(
-    config: Settings, train: Records, findings: tuple[str, ...], fraction: float, seed: int
-) -> Records:
-    """The labelled share of the training films, with as many negatives as asked."""
-    share = train.share(fraction, seed=seed)
-    boxed = np.array(
-        [any(map(len, parts)) for parts in zip(*(boxes_of(share, f) for f in findings), strict=True)]
-    )
-    if not boxed.any():
-        raise RecordsError(
-            f"{config.records}: none of the {len(share)} films of {fraction:g} of the training patients has "
-            "a box; give a larger --label-fraction or another seed"
-        )
-    if not config.negatives:
-        return share
-    wanted = round(config.negatives * boxed.sum())
-    others = np.flatnonzero(~boxed)
-    chosen = np.random.default_rng(seed).permutation(others)[:wanted]
-    kept = boxed.copy()
-    kept[chosen] = True
-    log.info("%d films with boxes, %d of %d without", boxed.sum(), len(chosen), len(others))
-    return share.take(kept)
+def _fitted_in_folds(config: Settings, fraction: float, seed: int, given: Given, run: Run) -> _Found:
+    """A detector for each fold of the training and validation patients."""
+    records = given.records
+    pool, test = records.take((records.table["split"] != "test").to_numpy()), records.where("test")
+    alike = np.column_stack(
+        [_detectors.has_boxes(pool, given.findings), _detectors.with_classes(pool, given).labels]
+    ).astype(np.float32)
+    fold = patient_folds(pool.patients, alike, config.folds, seed=config.seed)
+    write_csv(pool.table[["image", "patient"]].assign(fold=fold), run.path / "folds.csv")
+    pool = replace(pool, table=pool.table.assign(split="val"))
+    held, parts, models = [], [], list[Detector]()
+    metrics: Sequence[Mapping[str, object]] = ()
+    for number in range(config.folds):
+        out = pool.take(fold == number)
+        labelled = _detectors.trained_on(config, pool.take(fold != number), given.findings, fraction, seed)
+        folder = run.path / FOLDS / str(number)
+        with Run.open(folder, config.model_copy(update={"out": folder}), given.facts) as inner:
+            if inner.finished:
+                members = _detectors.alike(_detectors.models_of(inner.path), inner.path)
+            else:
+                members = _detectors.train(config, labelled, out, given, inner, seed=seed)
+                inner.finish({"fold": number})
+            metrics = metrics or inner.metrics()
+        held.append(out)
+        parts.append(_detectors.find_on(config, members, out, given.store))
+        models += members
+    parts.append(_detectors.find_on(config, models, test, given.store))
+    table = pd.concat([part.table for part in (*held, test)], ignore_index=True)
+    return _Found(pool, replace(pool, table=table), parts, metrics)
 
 
-def _found(config: Settings, models: list[Detector], records: Records, store: Store) -> Detected:
-    found = find_boxes(
-        models,
-        records,
-        store,
-        overlaps=config.overlaps,
-        floor=FLOOR,
-        device=config.device,
-        precision=config.precision,
-        batch_size=max(1, config.batch_size),
-    )
-    if not config.gate or found.classes is None:
-        return found
-    gate = found.classes[:, models[0].classes.index(config.gate)]
-    return found._replace(
-        boxes={
-            o: boxes.scaled(dict(zip(records.table["image"], gate, strict=True)))
-            for o, boxes in found.boxes.items()
-        }
-    )
-
-
-def _validation(
-    config: Settings, found: Detected, val: Records, findings: tuple[str, ...]
-) -> dict[str, float]:
-    """Average precision (IoU 0.4 to 0.75), and the RSNA score at every threshold, means over the findings."""
-    middle = config.overlaps[len(config.overlaps) // 2]
-    once = np.ones((len(val), 1))
-    precisions, scores = [], []
-    for finding in findings:
-        boxes = boxes_among(found.boxes[middle], val, finding)
-        precisions.append(float(average_precision(boxes, once, ious=RSNA_IOUS).mean()))
-        table = scan({middle: found.boxes[middle]}, val, finding, config.thresholds, order=config.matching)
-        scores.append([np.nan if one is None else one for one in table.scores[0]])
-    means = np.nan_to_num(np.mean(scores, axis=0))
-    at = {f"val_rsna_at_{cut:g}": float(mean) for cut, mean in zip(config.thresholds, means, strict=True)}
-    return {
-        "val_box_precision": float(np.nan_to_num(np.mean(precisions))),
-        "val_rsna": float(means.max()),
-        **at,
-    }
+def _classes_of(found: Detected) -> np.ndarray:
+    assert found.classes is not None
+    return found.classes
 
 
 def _write(
     config: Settings,
     report: DetectionReport,
-    found: Detected,
+    found: Mapping[float, Any],
     scored: Records,
-    store: Store,
+    given: Given,
     run: Run,
-    model: Detector,
+    metrics: Sequence[Mapping[str, object]],
 ) -> None:
-    overlap = report.findings[0].overlap or config.overlaps[0]
-    boxes = found.boxes[overlap]
+    boxes = found[report.findings[0].overlap or config.overlaps[0]]
     boxes.write(run.path / "detections.csv")
-    surest = np.zeros((len(scored), len(model.findings)))
-    place = {image: row for row, image in enumerate(scored.table["image"])}
-    for image, finding, score in zip(
-        boxes.table["image"], boxes.table["finding"], boxes.table["score"], strict=True
-    ):
-        row, column = place[image], model.findings.index(finding)
-        surest[row, column] = max(surest[row, column], score)
-    Predictions.make(scored, model.findings, surest).write(run.path / "predictions.csv")
+    surest = np.zeros((len(scored), len(given.findings)))
+    rows = pd.Index(scored.table["image"]).get_indexer(boxes.table["image"])
+    columns = pd.Index(given.findings).get_indexer(boxes.table["finding"])
+    np.maximum.at(surest, (rows, columns), boxes.table["score"].to_numpy())
+    Predictions.make(scored, given.findings, surest).write(run.path / "predictions.csv")
     report.write(run.path / "detection.json")
-    run.write(MODEL_FILE, to_bytes(model, parent=config.init))
-    write_detection_page(report, run.path / "report.html", boxes, scored, store, metrics=run.metrics())
+    write_detection_page(report, run.path / "report.html", boxes, scored, given.store, metrics=metrics)

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import NonNegativeFloat
 
 from hilum import inference
+from hilum.commands._detectors import alike, manner_of, models_of
 from hilum.commands._open import open_records, open_store, refuse_overlap
 from hilum.config import RecordsConfig, StoreConfig
 from hilum.detecting import detect
@@ -14,11 +15,10 @@ from hilum.images.store import Store
 from hilum.models.classifier import Classifier
 from hilum.models.detector import Detector
 from hilum.models.encoder import Encoder
-from hilum.models.weights import load
+from hilum.models.weights import Model
 from hilum.records.detections import rsna_submission
 from hilum.records.table import Records
 from hilum.records.writing import write_csv
-from hilum.report.detection import DetectionReport
 
 EXAMPLE = "hilum predict runs/probe --records films.csv --out predictions.csv"
 TAKES = "model"
@@ -34,7 +34,8 @@ class Settings(RecordsConfig, StoreConfig):
     out: Path
     """The table that is written; it must not exist."""
     ensemble: list[Path] = []
-    """Further detectors of the same kind that speak together with it: folds, or other seeds."""
+    """Further detectors of the same kind that speak together with it: other seeds, or folds of one's own. The
+    folds and late epochs of a run speak together as it is."""
     overlap: NonNegativeFloat = 0.0
     """Detectors: overlap (IoU) from which the less sure of two boxes goes; 0: as validation chose."""
     threshold: NonNegativeFloat = 0.0
@@ -54,7 +55,8 @@ def predict(config: Settings) -> Path:
     """Writes the predictions and returns their path."""
     if config.out.exists():
         raise OutputError(f"{config.out}: is there already; give another --out or remove it")
-    model = load(config.model)
+    models = models_of(config.model)
+    model = models[0]
     if isinstance(model, Encoder):
         raise WeightsError(
             f"{config.model}: an encoder without findings; `hilum transfer --init` fits them first"
@@ -74,33 +76,34 @@ def predict(config: Settings) -> Path:
     if overlap:
         log.warning("%d of the patients were trained on: scores on them would mean little", overlap)
     if isinstance(model, Detector):
-        _write_boxes(model, config, records, store)
+        _write_boxes(models, config, records, store)
         return config.out
     inference.predict(model, records, store, device=config.device).write(config.out)
     log.info("%d radiographs, %d findings", len(records), len(model.findings))
     return config.out
 
 
-def _write_boxes(model: Detector, config: Settings, records: Records, store: Store) -> None:
+def _write_boxes(models: list[Model], config: Settings, records: Records, store: Store) -> None:
+    detectors = alike(models, config.model)
+    for path in config.ensemble:
+        detectors = alike([*detectors, *models_of(path)], path)
+    report, look = manner_of(config.model)
     overlap, threshold = config.overlap, config.threshold
-    report = (config.model if config.model.is_dir() else config.model.parent) / "detection.json"
-    if not (overlap and threshold) and report.is_file():
-        chosen = DetectionReport.read(report).findings[0]
+    if report is not None:
+        chosen = report.findings[0]
         overlap, threshold = overlap or chosen.overlap or 0.0, threshold or chosen.threshold or 0.0
     if not (overlap and threshold):
         raise ConfigError(
             f"{config.model}: no threshold was chosen on validation; give --overlap and --threshold"
         )
-    models = [model, *(_member(path, model) for path in config.ensemble)]
-    found = detect(models, records, store, overlaps=[overlap], floor=threshold, device=config.device).boxes[
-        overlap
-    ]
+    boxes = detect(
+        detectors, records, store, overlaps=[overlap], floor=threshold, device=config.device, look=look
+    ).boxes
+    found = boxes[overlap].above(threshold)
     if config.submission:
+        images = records.table["image"].tolist()
         sizes = {
-            image: store.source_size(int(row))
-            for image, row in zip(
-                records.table["image"], store.rows(records.table["image"].tolist()), strict=True
-            )
+            image: store.source_size(int(row)) for image, row in zip(images, store.rows(images), strict=True)
         }
         write_csv(rsna_submission(found, sizes), config.out)
     else:
@@ -109,15 +112,3 @@ def _write_boxes(model: Detector, config: Settings, records: Records, store: Sto
         "%d boxes on %d of %d radiographs (score %.3g or more)",
         len(found), found.table["image"].nunique(), len(records), threshold,
     )  # fmt: skip
-
-
-def _member(path: Path, first: Detector) -> Detector:
-    model = load(path)
-    same = isinstance(model, Detector) and (
-        (model.name, model.findings, model.classes, model.settings, model.encoder.input)
-        == (first.name, first.findings, first.classes, first.settings, first.encoder.input)
-    )
-    if not same:
-        raise ConfigError(f"--ensemble {path}: not a detector of the same kind, findings, settings and size")
-    assert isinstance(model, Detector)
-    return model

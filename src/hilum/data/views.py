@@ -97,13 +97,19 @@ def _rsna(
     often: float = 0.0,
     blur: float = 1.0,
     noise: float = 0.02,
+    salt: float = 0.0,
 ) -> View:
-    """A level of kaggle-rsna by its deviations: of the logarithm to base 2 of scale and gamma, of degrees."""
+    """A level of kaggle-rsna by its deviations: of the logarithm to base 2 of scale and gamma, of degrees.
+
+    Its two scales are independent: their mean and their half difference then are, each with 1/√2 of the
+    deviation.
+    """
     even = 3**0.5  # an even distribution of this half width has a deviation of 1
+    each = 2 ** (scale * even / 2**0.5)
     geometry = Geometry(
-        translate=_RSNA_SHIFT, zoom=2 ** (scale * even), rotate=angle * even, shear=shear * even, flip=flip
+        translate=_RSNA_SHIFT, zoom=each, stretch=each, rotate=angle * even, shear=shear * even, flip=flip
     )
-    tone = Tone(gamma=2 ** (gamma * even), blur=often, blur_max=blur, noise=often, noise_max=noise)
+    tone = Tone(gamma=2 ** (gamma * even), blur=often, blur_max=blur, noise=often, noise_max=noise, salt=salt)
     return View(geometry, tone)
 
 
@@ -149,15 +155,18 @@ PRESETS: Mapping[str, View] = {
     "gloria": View(Geometry(crop_min=0.875**2, crop_max=0.875**2, shift=1.0)),
     # CheXzero (rajpurkarlab/CheXzero, train.py) has none. With --image-fit pad.
     "chexzero": PLAIN_VIEW,
-    # kaggle-rsna's levels (pdima/kaggle_rsna_public, detection_dataset.py). It draws scale, angle, shear and
-    # gamma from normal distributions, here from even ones of equal deviation, and one scale for both
-    # directions; its flips, which did nothing, do. Salt and pepper (levels 20 and 21) is left out.
+    # kaggle-rsna's levels (pdima/kaggle_rsna_public, detection_dataset.py). It draws scales, angle, shear and
+    # gamma from normal distributions, here from even ones of equal deviation. Its flips did nothing.
     "rsna_1": View(Geometry(translate=_RSNA_SHIFT)),
     "rsna_10": _rsna(scale=0.1, angle=5, shear=2.5, gamma=0.2),
     "rsna_11": _rsna(scale=0.1, angle=0, shear=2.5, gamma=0.2),
     "rsna_15": _rsna(scale=0.15, angle=6, shear=4, gamma=0.2, flip=0.5, often=0.25, blur=1.0, noise=0.02),
-    "rsna_20": _rsna(scale=0.15, angle=6, shear=4, gamma=0.25, flip=0.5, often=0.5, blur=2.0, noise=0.04),
-    "rsna_21": _rsna(scale=0.15, angle=0, shear=4, gamma=0.25, flip=0.5, often=0.5, blur=2.0, noise=0.04),
+    "rsna_20": _rsna(
+        scale=0.15, angle=6, shear=4, gamma=0.25, flip=0.5, often=0.5, blur=2.0, noise=0.04, salt=0.1
+    ),
+    "rsna_21": _rsna(
+        scale=0.15, angle=0, shear=4, gamma=0.25, flip=0.5, often=0.5, blur=2.0, noise=0.04, salt=0.1
+    ),
 }
 """Views by the name that commands know them by: two of our own, then the lists of published systems.
 
@@ -238,6 +247,6 @@ def _chance(
 
 
 # Which of a view's random numbers are whose. New ones come last, so that the views of old settings stay.
-_GEOMETRY = [*range(8), *range(17, 29)]
-_TONE = [*range(8, 17), *range(29, 33)]
+_GEOMETRY = [*range(8), *range(17, 29), 33]
+_TONE = [*range(8, 17), *range(29, 33), *range(34, 37)]
 assert (len(_GEOMETRY), len(_TONE)) == (warp.NUM_UNIFORMS, tone.NUM_UNIFORMS)

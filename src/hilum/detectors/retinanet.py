@@ -212,13 +212,11 @@ def assign(
     there = ~boxes[..., 0].isnan()
     overlaps = torch.stack([box_iou(one.nan_to_num(), at) for one in boxes])  # (B, M, A)
     overlaps = overlaps.masked_fill(~there[..., None], -1.0)
+    if best_anchor:  # an overlap above 1 is that of a box with its best anchor
+        best = overlaps.amax(2, keepdim=True)
+        overlaps = overlaps + 2.0 * ((overlaps == best) & (best > 0))
     value, which = overlaps.max(1)
     positive = value >= high
-    if best_anchor:
-        best = overlaps.amax(2, keepdim=True)
-        chosen = (overlaps == best) & (best > 0) & there[..., None]
-        which = torch.where(chosen.any(1), chosen.int().argmax(1), which)
-        positive = positive | chosen.any(1)
     return which, positive, ~positive & (value >= low)
 
 
@@ -253,7 +251,7 @@ def shrunken(sizes: Float[Tensor, "E B A 2"], *, scale: float = 0.9) -> Float[Te
 def _head(width: int, depth: int, out: int, dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(depth):
-        layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True)]
     last = nn.Conv2d(width, out, 3, padding=1)
     for layer in layers:
         if isinstance(layer, nn.Conv2d):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hilum.errors import ConfigError
 
-NUM_UNIFORMS = 20
+NUM_UNIFORMS = 21
 """Random numbers that one view's geometry takes."""
 
 SHRINK_ABOVE = 1.5
@@ -55,6 +55,8 @@ class Geometry:
     """Probability of tilting the view."""
     distortion: float = 0.15
     """How far a tilt may pull each corner in, across and down, as a share of half the view's side."""
+    stretch: float = 1.0
+    """Largest stretch of the picture: its width is multiplied, its height divided by 1/stretch to stretch."""
 
     def __post_init__(self) -> None:
         inside = {
@@ -70,11 +72,12 @@ class Geometry:
             "translate": 0 <= self.translate <= 1,
             "perspective": 0 <= self.perspective <= 1,
             "distortion": 0 <= self.distortion <= MAX_DISTORTION,
+            "stretch": self.stretch >= 1,
         }
         refuse("geometry", self, inside)
 
     def matrices(
-        self, u: Float[np.ndarray, "B 20"], *, sizes: NDArray[np.integer], side: int, fit: Fit
+        self, u: Float[np.ndarray, "B 21"], *, sizes: NDArray[np.integer], side: int, fit: Fit
     ) -> Float[np.ndarray, "B 3 3"]:
         """The warp of each film of a batch.
 
@@ -91,7 +94,9 @@ class Geometry:
         zoom = self.zoom ** (2 * u[:, 6] - 1)
         mirror_x = np.where(u[:, 7] < self.flip, -1.0, 1.0)
         mirror_y = np.where(u[:, 8] < self.flip_vertical, -1.0, 1.0)
-        scale_x, scale_y = mirror_x * crop_w / (side * zoom), mirror_y * crop_h / (side * zoom)
+        stretch = self.stretch ** (2 * u[:, 20] - 1)
+        scale_x = mirror_x * crop_w / (side * zoom * stretch)
+        scale_y = mirror_y * crop_h * stretch / (side * zoom)
         cos, sin = np.cos(angle), np.sin(angle)
         matrix = np.zeros((len(u), 3, 3))
         # rotation @ [[1, shear], [0, 1]] @ diag(scale_x, scale_y), about the crop's centre

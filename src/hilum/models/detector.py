@@ -76,22 +76,6 @@ class Detector(nn.Module, abc.ABC):
             means["film"] = torch.stack([raw["film"].float().softmax(1) for raw in raws]).mean(0).log()
         return means
 
-    def find(self, raw: Raw, side: int, *, floor: float, overlap: float, most: int = 100) -> list[Found]:
-        """The boxes of each radiograph above a score that overlap no surer one of their finding by more.
-
-        Args:
-            raw: of `forward`.
-            side: of the view, pixels.
-            floor: scores below it are no boxes.
-            overlap: intersection over union from which the less sure of two boxes goes.
-            most: boxes of a radiograph that are kept.
-        """
-        boxes, scores = (part.float() for part in self.candidates(raw, side))
-        return [
-            suppressed(*pair, floor=floor, overlap=overlap, most=most)
-            for pair in zip(boxes, scores, strict=True)
-        ]
-
 
 def suppressed(
     boxes: Float[Tensor, "A 4"],
@@ -102,7 +86,16 @@ def suppressed(
     most: int,
     before: int = 1000,
 ) -> Found:
-    """Non-maximum suppression within each finding, of the `before` highest scores."""
+    """The boxes of a radiograph above a score that overlap no surer one of their finding by more.
+
+    Args:
+        boxes: of every place.
+        scores: of every finding there.
+        floor: scores below it are no boxes.
+        overlap: intersection over union from which the less sure of two boxes goes.
+        most: boxes that are kept.
+        before: the highest scores, which alone are looked at.
+    """
     flat = scores.flatten()
     values, places = flat.topk(min(before, flat.numel()))
     places = places[values >= floor]

@@ -1,7 +1,8 @@
 """Where findings are on a radiograph, and which radiographs were looked at for them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from hilum.errors import RecordsError
 from hilum.find import did_you_mean
+from hilum.records.defects import Defects, quote
 from hilum.records.table import Records
 
 
@@ -56,6 +58,50 @@ def require_boxes(records: Records, finding: str, *, where: str) -> None:
         f"{where}: no film has a box of {finding!r}: {found}. Boxes are a column boxes with "
         '[["Nodule", 10, 20, 30, 40]], x1, y1, x2, y2 in pixels of the file'
     )
+
+
+def refuse_contradictions(
+    records: Records,
+    findings: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    path: Path,
+    gate: Collection[str] = (),
+    told: Mapping[str, str] | None = None,
+) -> None:
+    """Refuses boxes beyond their films, and boxes that a label or the class of the film contradicts.
+
+    Args:
+        records: the films.
+        findings: whose boxes are looked at.
+        sizes: height and width of every film.
+        path: of the table, for the message.
+        gate: classes of films that have boxes; none: any may.
+        told: the class of each film, by image, where it is known.
+
+    Raises:
+        RecordsError: there is any; the message lists them.
+    """
+    defects = Defects(path)
+    for finding in findings:
+        labels = records.table[finding] if finding in records.findings else [np.nan] * len(records)
+        for image, boxes, label, (height, width) in zip(
+            records.table["image"], boxes_of(records, finding), labels, sizes, strict=True
+        ):
+            where = f"{Path(image).name}: {finding}"
+            for x1, y1, x2, y2 in boxes[(boxes[:, 2] > width + 0.5) | (boxes[:, 3] > height + 0.5)].tolist():
+                corners = f"{x1:g}, {y1:g}, {x2:g}, {y2:g}"
+                problem = f"{where}: {corners} reaches beyond the {width} x {height} pixels of the film"
+                defects.add("boxes beyond the film", problem)
+            if len(boxes) and label == 0:
+                defects.add("boxes against the label", f"{where}: {len(boxes)} boxes, but its label is 0")
+            own = (told or {}).get(image, "")
+            if len(boxes) and gate and own and own not in gate:
+                problem = (
+                    f"{where}: {len(boxes)} boxes, but the film is {quote(own)}, which --gate leaves out"
+                )
+                defects.add("boxes against the class", problem)
+    defects.check()
 
 
 def scaling(source: tuple[int, int], size: tuple[int, ...]) -> Float[np.ndarray, "4"]:

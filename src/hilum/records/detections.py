@@ -96,12 +96,21 @@ class Detections:
         table = self.table.assign(score=score.astype(np.float64))
         return type(self)(table)
 
+    def above(self, threshold: float) -> Self:
+        """The boxes with at least this score."""
+        return type(self)(self.table[self.table["score"] >= threshold].reset_index(drop=True))
+
     def of(self, finding: str) -> Self:
         """The boxes of one finding."""
         return type(self)(self.table[self.table["finding"] == finding].reset_index(drop=True))
 
     def __len__(self) -> int:
         return len(self.table)
+
+
+def joined(parts: Sequence[Detections]) -> Detections:
+    """The boxes of several sets of radiographs in one table."""
+    return Detections(pd.concat([part.table for part in parts], ignore_index=True))
 
 
 def rsna_submission(detections: Detections, sizes: Mapping[str, tuple[int, int]]) -> pd.DataFrame:

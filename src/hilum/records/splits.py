@@ -4,7 +4,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float32, Int
+from numpy.typing import NDArray
 
 from hilum.errors import ConfigError, RecordsError
 from hilum.records.cells import SPLITS, split_of
@@ -52,6 +55,33 @@ def split_patients(records: Records, *, val: float = 0.1, test: float = 0.2, see
             split_by_patient |= dict.fromkeys(ranked[:size].tolist(), name)
             rest = rest.take(~rest.table["patient"].isin(ranked[:size]).to_numpy())
     return _with_split(records, [split_by_patient.get(patient, "train") for patient in records.patients])
+
+
+def patient_folds(
+    patients: NDArray[np.object_], labels: Float32[np.ndarray, "N F"], count: int, *, seed: int = 0
+) -> Int[np.ndarray, " N"]:
+    """The fold of every radiograph, 0 to `count` - 1: whole patients, stratified over findings.
+
+    Args:
+        patients: the patient of each.
+        labels: what every fold should have its share of: 1, 0 or NaN.
+        count: of folds.
+        seed: another seed gives other folds; the order of rows does not matter.
+
+    Raises:
+        RecordsError: there are fewer patients than folds.
+    """
+    ranked = ranking(patients, labels, seed=seed, spare=len(patients))
+    if len(ranked) < count:
+        raise RecordsError(f"{len(ranked)} patients cannot fill {count} folds; ask for fewer folds")
+    folds = {
+        patient: fold
+        for fold, part in enumerate(
+            np.array_split(ranked, count)
+        )  # every beginning is stratified: so is each
+        for patient in part
+    }
+    return np.array([folds[patient] for patient in patients], np.int64)
 
 
 def write_split(records: Records, path: Path) -> str:

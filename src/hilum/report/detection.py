@@ -1,17 +1,17 @@
 """Found boxes and records in, a report out: no model, no pixels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from json import dumps, loads
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from hilum.errors import MissingError, RecordsError
-from hilum.metrics.bootstrap import Estimate
+from hilum.metrics.bootstrap import Estimate, bootstrap
 from hilum.metrics.boxes import Boxes, Order, area, finders
 from hilum.metrics.detection import FALSE_ALARMS, mean_score, rsna_scores, sensitivity_at_false_alarms
 from hilum.metrics.detection_intervals import estimates, resampled
@@ -30,6 +30,15 @@ SCHEMA = "hilum.detection/1"
 
 FOUND_AT = 0.4
 """Overlap from which a true box counts as found in the tables of sizes and of films."""
+
+
+class FilmClasses(NamedTuple):
+    """What a detector makes of whole films."""
+
+    names: tuple[str, ...]
+    own: Sequence[str]
+    """The class of each film; empty where it is unknown."""
+    probabilities: Float[np.ndarray, "N C"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,10 @@ class DetectionReport:
     order: Order
     notes: tuple[str, ...]
     provenance: dict[str, JsonValue]
+    look: dict[str, JsonValue] = field(default_factory=dict)
+    """How films were looked at (`hilum.detecting.Look`)."""
+    classes: tuple[Estimate, ...] = ()
+    """AUROC of each class of whole films, where the detector tells them apart."""
 
     def to_json(self) -> str:
         """The report as JSON; undefined numbers are null, with the reason beside them."""
@@ -175,6 +188,8 @@ def evaluate_detections(
     seed: int = 0,
     order: Order = "score",
     never_asked: int = 0,
+    told: FilmClasses | None = None,
+    look: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
     provenance: Mapping[str, object] | None = None,
 ) -> DetectionReport:
@@ -190,6 +205,8 @@ def evaluate_detections(
         seed: of it.
         order: who chooses, detections or true boxes.
         never_asked: test films that are not among `records`.
+        told: what was made of those films as wholes, in their order.
+        look: for the report.
         notes: for the report.
         provenance: for the report.
 
@@ -211,6 +228,25 @@ def evaluate_detections(
         order=order,
         notes=tuple(notes),
         provenance=as_json(provenance or {}),
+        look=as_json(look or {}),
+        classes=() if told is None else _classes(told, records, replicates, seed),
+    )
+
+
+def _classes(told: FilmClasses, records: Records, replicates: int, seed: int) -> tuple[Estimate, ...]:
+    test = (records.table["split"] == "test").to_numpy()
+    own = np.array(told.own, object)[test]
+    truth = np.stack([np.where(own == "", np.nan, own == name).astype(np.float64) for name in told.names], 1)
+    return tuple(
+        bootstrap(
+            "auroc",
+            truth,
+            told.probabilities[test],
+            patients=records.where("test").patients,
+            findings=list(told.names),
+            replicates=replicates,
+            seed=seed,
+        )
     )
 
 

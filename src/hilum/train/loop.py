@@ -35,6 +35,7 @@ WAY_OUT = (
 )
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
+Keep = Callable[[nn.Module, int], None]
 
 
 def fit(
@@ -45,13 +46,14 @@ def fit(
     *,
     validate: Validate | None = None,
     validate_every: int = 0,
+    keep: Keep | None = None,
 ) -> None:
     """Trains `task.model` in place, from the run's last checkpoint if it has one.
 
     After each epoch, or twenty times where there are more, and at the end, `validate(model)` gives numbers to
     log; with `validate_every` it does so before the first step, every so many steps, and at the end. With
     `config.monitor` the model ends as it was when that number was best: highest, or lowest if its name ends
-    in loss.
+    in loss. Whenever it would be validated, `keep(model, step)` may write it down.
 
     Raises:
         ConfigError: a batch cannot be split as asked, or is too small for BatchNorm.
@@ -104,6 +106,8 @@ def fit(
                 found = _validated(validate, task, average)
                 _log(run, where | found)
                 state.judge(found, config)
+            if ended and keep is not None and parallel.rank() == 0:
+                keep(average or task.model, now.step)
             wanted = stop.agreed(now.step)
             if wanted or now.step == total or clock.save_due():
                 state.save()

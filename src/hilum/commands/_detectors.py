@@ -1,0 +1,244 @@
+"""Detectors of a run: trained, written down, and found again."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from hilum import find
+from hilum.commands._open import open_encoder
+from hilum.config import settings_in
+from hilum.data.boxes import BoxSource
+from hilum.data.loader import Loader
+from hilum.data.views import PRESETS, ViewRecipe
+from hilum.detecting import Detected, Look
+from hilum.detecting import detect as find_boxes
+from hilum.errors import ConfigError, RecordsError
+from hilum.images.store import Store
+from hilum.metrics.detection import RSNA_IOUS, average_precision
+from hilum.models.detector import Detector
+from hilum.models.weights import MODEL_FILE, Model, load, to_bytes
+from hilum.records.boxes import boxes_of
+from hilum.records.table import Records
+from hilum.report.detection import DETECTION, DetectionReport, boxes_among, scan
+from hilum.run import Run, write_atomically
+from hilum.train.detection import DetectionTask
+from hilum.train.loop import fit
+
+if TYPE_CHECKING:
+    from hilum.commands.detect import Settings
+
+FLOOR = 0.01
+"""Scores below it are no boxes: no threshold is looked for there."""
+LATE, FOLDS = "late", "folds"
+"""Folders of a run: its weights after late epochs, and a run for each fold."""
+
+log = logging.getLogger(__name__)
+
+
+class Given(NamedTuple):
+    """What all detectors of a run start from."""
+
+    records: Records
+    """Films that were looked at."""
+    store: Store
+    findings: tuple[str, ...]
+    classes: tuple[str, ...]
+    told: dict[str, str]
+    """The class of each film, by image; empty where it is unknown."""
+    facts: dict[str, Any]
+    never_asked: int
+    notes: tuple[str, ...]
+
+
+def new_task(config: "Settings", given: Given, *, seed: int) -> DetectionTask:
+    """A new detector on its encoder, with its loss."""
+    encoder = open_encoder(config.init, config, seed=seed)
+    encoder.see(config.image_size, config.image_fit)  # boxes want larger films than most pretrainings saw
+    torch.manual_seed(seed)
+    own = settings_in(find.path("hilum.detectors", config.detector)).model_fields
+    made: DetectionTask = _task_in(config.detector)(
+        encoder.requires_grad_(True),
+        findings=given.findings,
+        classes=given.classes,
+        freeze=config.freeze,
+        frozen_norm=config.frozen_norm,
+        encoder_scale=config.encoder_lr / config.lr if config.encoder_lr else 1.0,
+        film_weight=config.film_weight,
+        **{name: getattr(config, name) for name in own},
+    )
+    return made
+
+
+def _task_in(detector: str) -> Callable[..., DetectionTask]:
+    """The task that a detector's file defines."""
+    module = find.module("hilum.detectors", detector)
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, DetectionTask)
+        and value.__module__ == module.__name__
+    )
+    return found
+
+
+def train(
+    config: "Settings", labelled: Records, val: Records, given: Given, run: Run, *, seed: int
+) -> list[Detector]:
+    """Trains a detector, writes it into the run, and returns what speaks for it (`detectors_of`)."""
+    task = new_task(config, given, seed=seed)
+    loader = Loader(
+        given.store,
+        with_classes(labelled, given),
+        ViewRecipe((PRESETS[config.views].change(**config.view),)).at(task.input),
+        batch_size=config.batch_size,
+        seed=seed,
+        workers=config.workers,
+        boxes=BoxSource(labelled, given.store, given.findings, turned=config.turned),
+    )
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, Detector)
+        return _validation(config, find_on(config, [model], val, given.store), val, given.findings)
+
+    def keep(model: nn.Module, step: int) -> None:
+        assert isinstance(model, Detector)
+        kept = run.path / LATE / f"step-{step:08}.safetensors"
+        kept.parent.mkdir(exist_ok=True)
+        write_atomically(kept, to_bytes(model, parent=config.init))
+        for older in sorted(kept.parent.glob("*.safetensors"))[: -config.late_epochs]:
+            older.unlink()
+
+    fit(
+        task,
+        loader,
+        config.model_copy(update={"seed": seed}),
+        run,
+        validate=validate if len(val) else None,
+        keep=keep if config.late_epochs else None,
+    )
+    run.write(MODEL_FILE, to_bytes(task.model, parent=config.init))
+    return alike(models_of(run.path), run.path)
+
+
+def models_of(path: Path) -> list[Model]:
+    """The models that a run or a file holds: those of all folds and late epochs of a detector speak together.
+
+    Raises:
+        MissingError: there is none.
+        WeightsError: it is none.
+    """
+    path = Path(path)
+    folds = sorted((path / FOLDS).glob("*"))
+    if folds:
+        return [model for fold in folds for model in models_of(fold)]
+    return [load(one) for one in sorted((path / LATE).glob("*.safetensors")) or [path]]
+
+
+def alike(models: list[Model], path: Path) -> list[Detector]:
+    """The same, which are detectors that can speak together.
+
+    Raises:
+        ConfigError: one is of another kind than the first.
+    """
+    found = [model for model in models if isinstance(model, Detector)]
+    kinds = {
+        repr((one.name, one.findings, one.classes, sorted(one.settings.items()), one.encoder.input))
+        for one in found
+    }
+    if len(found) < len(models) or len(kinds) > 1:
+        raise ConfigError(f"{path}: not a detector of the same kind, findings, settings and size")
+    return found
+
+
+def manner_of(path: Path) -> tuple[DetectionReport | None, Look]:
+    """What validation chose for a run of detect, and the look that it was chosen with."""
+    report = (path if path.is_dir() else path.parent) / DETECTION
+    if not report.is_file():
+        return None, Look()
+    read = DetectionReport.read(report)
+    return read, TypeAdapter(Look).validate_python(read.look)
+
+
+def find_on(config: "Settings", models: list[Detector], records: Records, store: Store) -> Detected:
+    """Boxes for every overlap that is tried."""
+    return find_boxes(
+        models,
+        records,
+        store,
+        overlaps=config.overlaps,
+        floor=FLOOR,
+        device=config.device,
+        precision=config.precision,
+        batch_size=max(1, config.batch_size),
+        look=look_of(config),
+    )
+
+
+def look_of(config: "Settings") -> Look:
+    """How the settings want films to be looked at."""
+    return Look(config.flips, tuple(config.scales), config.gate)
+
+
+def trained_on(
+    config: "Settings", train: Records, findings: tuple[str, ...], fraction: float, seed: int
+) -> Records:
+    """The labelled share of the training films, with as many negatives as asked."""
+    share = train.share(fraction, seed=seed)
+    boxed = has_boxes(share, findings)
+    if not boxed.any():
+        raise RecordsError(
+            f"{config.records}: none of the {len(share)} films of {fraction:g} of the training patients has "
+            "a box; give a larger --label-fraction or another seed"
+        )
+    if not config.negatives:
+        return share
+    wanted = round(config.negatives * boxed.sum())
+    others = np.flatnonzero(~boxed)
+    chosen = np.random.default_rng(seed).permutation(others)[:wanted]
+    kept = boxed.copy()
+    kept[chosen] = True
+    log.info("%d films with boxes, %d of %d without", boxed.sum(), len(chosen), len(others))
+    return share.take(kept)
+
+
+def has_boxes(records: Records, findings: tuple[str, ...]) -> np.ndarray:
+    """Which films have a box of any of the findings."""
+    parts = zip(*(boxes_of(records, finding) for finding in findings), strict=True)
+    return np.array([any(map(len, boxes)) for boxes in parts], bool)
+
+
+def with_classes(records: Records, given: Given) -> Records:
+    """The films with their classes as labels: 1 for its own, 0 for the others, NaN where it is unknown."""
+    table = records.table[["image", "patient", "split"]]
+    own = np.array([given.told.get(image, "") for image in table["image"]], object)
+    labels = {name: np.where(own == "", np.nan, own == name).astype(np.float32) for name in given.classes}
+    return Records(pd.concat([table, pd.DataFrame(labels, index=table.index)], axis=1), given.classes)
+
+
+def _validation(
+    config: "Settings", found: Detected, val: Records, findings: tuple[str, ...]
+) -> dict[str, float]:
+    """Average precision (IoU 0.4 to 0.75), and the RSNA score at every threshold, means over the findings."""
+    middle = config.overlaps[len(config.overlaps) // 2]
+    once = np.ones((len(val), 1))
+    precisions, scores = [], []
+    for finding in findings:
+        boxes = boxes_among(found.boxes[middle], val, finding)
+        precisions.append(float(average_precision(boxes, once, ious=RSNA_IOUS).mean()))
+        table = scan({middle: found.boxes[middle]}, val, finding, config.thresholds, order=config.matching)
+        scores.append([np.nan if one is None else one for one in table.scores[0]])
+    means = np.nan_to_num(np.mean(scores, axis=0))
+    at = {f"val_rsna_at_{cut:g}": float(mean) for cut, mean in zip(config.thresholds, means, strict=True)}
+    return {
+        "val_box_precision": float(np.nan_to_num(np.mean(precisions))),
+        "val_rsna": float(means.max()),
+        **at,
+    }
