@@ -43,7 +43,7 @@ SWEEPS = sorted((ROOT / "examples" / "sweeps").glob("*.yaml"))
 def test_an_example_of_a_sweep_is_one_of_valid_runs(path, tmp_path, monkeypatch):
     words = path.read_text().splitlines()[1].split("hilum sweep ")[1].split()
     assert words[1:3] == ["--config", str(path.relative_to(ROOT))]
-    for run in ("runs/moco", "runs/barlow"):
+    for run in ("runs/moco", "runs/barlow", "runs/supce", "runs/supcon"):
         (tmp_path / run).mkdir(parents=True)
     cls = settings_of("sweep")
     config = cls.build(values(words, cls, constant("sweep", "TAKES")), path.name)

@@ -178,7 +178,9 @@ def test_encoders_that_have_no_such_maps_are_refused():
         task_of("retinanet", arch="torchvision/squeezenet1_0")
 
 
-@pytest.mark.parametrize("arch", ["vit_tiny_patch16_224", "densenet121", "convnext_atto", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "arch", ["vit_tiny_patch16_224", "densenet121", "convnext_atto", "efficientnet_b0", "seresnext50_32x4d"]
+)
 def test_pyramids_stand_on_other_encoders(arch):
     task = task_of("retinanet", arch=arch)
     terms = task(batch(2))
