@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_every_command_line_in_the_documentation_is_one_that_exists(page):
     text = page.read_text().replace("\\\n", " ")
     lines = re.findall(r"^(?:\$ )?hilum ([a-z].*)$", text, flags=re.MULTILINE)
     for line in lines:
-        words = line.split("#")[0].split()
+        words = shlex.split(line.split("#")[0])
         name = " ".join(words[:2]) if " ".join(words[:2]) in commands.names() else words[0]
         rest = words[len(name.split()) :]
         method = rest[0] if commands.constant(name, "TAKES") in commands.KINDS else ""
