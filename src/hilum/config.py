@@ -128,15 +128,20 @@ class EncoderConfig(Config):
     """Subtracted from grey levels in [0, 1]."""
     std: float = 0.25
     """Divides them then."""
-    pool: Literal["mean", "token", "top_k"] = "mean"
+    pool: Literal["auto", "mean", "token", "top_k"] = "auto"
     """How the last map becomes an embedding: the mean over its places, a ViT's class token, or the top_k
-    places that a scorer prefers. What is not mean replaces that of a run too; a scorer it lacks is new."""
+    places that a scorer prefers. auto: as the weights have it, and the mean for new ones."""
     top_k: int = 10
     """Places that pool top_k takes."""
     combine: Literal["mean", "weighted", "concatenate"] = "weighted"
     """How it joins them: their mean, their sum weighted by the softmax of their scores, or side by side."""
     arch_options: dict[str, str] = {}
     """Further arguments of the backbone's constructor, for example stem_norm=batch drop_path_rate=0.1."""
+    family: str = ""
+    """Whose checkpoint a weights file of others is, by a file of hilum.models.zoo; empty: it is found out."""
+    preprocessing: Literal["own", "clip", "settings"] = "own"
+    """How such a file sees films. own: as its family did. clip: 224 pixels squeezed and CLIP's normalisation,
+    as cxrlearn does for all. settings: by image_size, image_fit, mean and std."""
 
 
 class ViewsConfig(Config):

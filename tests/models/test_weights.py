@@ -76,7 +76,7 @@ def test_weights_saved_by_torch_are_read_and_unused_tensors_are_named(tmp_path, 
     torch.save({"state_dict": net.state_dict()}, tmp_path / "old.pth")
     with caplog.at_level("INFO"):
         load_encoder(tmp_path / "old.pth", arch="test_resnet", input_spec=toys.SPEC)
-    assert "not used: fc.bias, fc.weight" in caplog.text
+    assert "unexpected: fc.bias, fc.weight" in caplog.text
 
 
 def test_weights_that_do_not_cover_the_encoder_are_refused_with_a_count(tmp_path):
@@ -84,7 +84,8 @@ def test_weights_that_do_not_cover_the_encoder_are_refused_with_a_count(tmp_path
     state.pop("layer4.0.conv2.weight")
     safetensors.torch.save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(
-        WeightsError, match=r"of \d+ tensors fit; layer4.0.conv2.weight is missing.*Nothing was loaded"
+        WeightsError,
+        match=r"of \d+ tensors of --arch test_resnet fit; layer4.0.conv2.weight is missing.*Nothing",
     ):
         load_encoder(tmp_path / "x.safetensors", arch="test_resnet", input_spec=toys.SPEC)
 

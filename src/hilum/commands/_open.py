@@ -76,17 +76,23 @@ def open_encoder(init: str, config: EncoderConfig, *, seed: int) -> Encoder:
     torch.manual_seed(seed)
     if init == "pixels":
         return Encoder(f"{PIXELS}32", spec)
-    pooling = Pooling(config.pool, config.top_k, config.combine)
+    pooling = None if config.pool == "auto" else Pooling(config.pool, config.top_k, config.combine)
     if init in ("random", "imagenet"):
         return Encoder(
             config.arch,
             spec,
             pretrained=init == "imagenet",
             options=config.arch_options,
-            **asdict(pooling),
+            **asdict(pooling or Pooling()),
         )
     return load_encoder(
-        Path(init), arch=config.arch, input_spec=spec, options=config.arch_options, pooling=pooling
+        Path(init),
+        arch=config.arch,
+        input_spec=spec,
+        options=config.arch_options,
+        pooling=pooling,
+        family=config.family,
+        preprocessing=config.preprocessing,
     )
 
 

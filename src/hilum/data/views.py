@@ -65,8 +65,17 @@ class ViewRecipe:
         return tuple(view.side or self.side for view in self.views)
 
     def at(self, spec: InputSpec) -> "ViewRecipe":
-        """The same views in the size and fit that an encoder wants."""
-        return replace(self, side=spec.side, fit=spec.fit)
+        """The same views in the size and fit that an encoder wants, of the part of the film that it sees."""
+        views = self.views
+        if spec.crop < 1:
+            views = tuple(
+                view.change(
+                    crop_min=view.geometry.crop_min * spec.crop**2,
+                    crop_max=view.geometry.crop_max * spec.crop**2,
+                )
+                for view in views
+            )
+        return replace(self, views=views, side=spec.side, fit=spec.fit)
 
 
 PLAIN_VIEW = View()

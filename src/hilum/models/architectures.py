@@ -9,6 +9,7 @@ import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hilum.errors import ConfigError, DependencyError
 from hilum.find import did_you_mean
@@ -17,6 +18,8 @@ from hilum.models.conv_stem import PRESETS, conv_stem_vit
 
 TORCHVISION = "torchvision/"
 PIXELS = "pixels/"
+LEAKY = "densenet121_leaky"
+"""DenseNet-121 with LeakyReLU(0.1) for every ReLU, as S2MTS2 has it."""
 VITS = tuple(f"timm.models.{name}" for name in ("vision_transformer", "vision_transformer_hybrid", "deit"))
 """Where timm keeps the ViTs whose position table can be resampled to any size of image."""
 
@@ -62,14 +65,66 @@ def build(arch: str, spec: InputSpec, *, pretrained: bool, options: Mapping[str,
     if arch.startswith(TORCHVISION):
         name = arch.removeprefix(TORCHVISION)
         return _told(arch, values, lambda **rest: _torchvision(name, pretrained=pretrained, **rest))
-    if arch in PRESETS:
+    if arch == LEAKY:
+        net = _leaky(
+            _told(arch, values, lambda **rest: _timm("densenet121", spec, pretrained=pretrained, **rest))
+        )
+    elif arch in PRESETS:
         if pretrained:
             raise ConfigError(f"arch {arch}: nobody has published weights of it; start from random")
         net = _told(arch, values, lambda **rest: conv_stem_vit(arch, spec.side, **rest))
     else:
         net = _told(arch, values, lambda **rest: _timm(arch, spec, pretrained=pretrained, **rest))
     _check_side(arch, net, spec.side)
+    if spec.colour_mean or spec.upsample:
+        _see_colour(net, spec)
     return net
+
+
+class ColourStem(nn.Conv2d):
+    """The first convolution of a network that was trained on colour, for one grey channel.
+
+    Exact where three means differ, as a sum over channels would not be at the border that it pads.
+    """
+
+    colour_mean: Tensor
+    colour_std: Tensor
+
+    def __init__(self, stem: nn.Conv2d, spec: InputSpec) -> None:
+        """The same convolution on as many channels as there are means; weights of its own."""
+        channels = max(1, len(spec.colour_mean))
+        super().__init__(
+            channels,
+            stem.out_channels,
+            stem.kernel_size,  # type: ignore[arg-type]
+            stem.stride,  # type: ignore[arg-type]
+            stem.padding,  # type: ignore[arg-type]
+            stem.dilation,  # type: ignore[arg-type]
+            bias=stem.bias is not None,
+        )
+        mean, std = (
+            torch.tensor(x).view(1, -1, 1, 1) for x in (spec.colour_mean or (0.0,), spec.colour_std or (1.0,))
+        )
+        self.register_buffer("colour_mean", mean, persistent=False)
+        self.register_buffer("colour_std", std, persistent=False)
+        self.upsample = spec.upsample
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps of one grey channel."""
+        if self.upsample:
+            images = functional.interpolate(
+                images, (self.upsample, self.upsample), mode="bilinear", align_corners=True
+            )
+        return super().forward((images - self.colour_mean) / self.colour_std)
+
+
+def _see_colour(net: nn.Module, spec: InputSpec) -> None:
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            parent, _, child = name.rpartition(".")
+            setattr(net.get_submodule(parent), child, ColourStem(layer, spec))
+            return
+    raise ConfigError("an encoder without a convolution has no stem that could take colour")
 
 
 def shape_of(net: nn.Module, side: int = 128) -> tuple[int, tuple[int, ...]]:
@@ -155,6 +210,14 @@ def _torchvision(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
     if not isinstance(getattr(model, "features", None), nn.Sequential):
         raise ConfigError(f"arch {TORCHVISION + name!r} has no part called features; use timm's {name}")
     return _Features(model.features)
+
+
+def _leaky(net: nn.Module) -> nn.Module:
+    for layer in list(net.modules()):
+        for name, child in layer.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(layer, name, nn.LeakyReLU(0.1, inplace=True))
+    return net
 
 
 class _Pixels(nn.Module):

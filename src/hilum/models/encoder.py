@@ -36,6 +36,10 @@ class Encoder(nn.Module):
     """How the last map becomes an embedding."""
     top_k: TopK | None
     """The scorer of patches, where they are scored."""
+    projection: nn.Linear | None
+    """What the embedding goes through last, where weights came with one (CLIP's)."""
+    notes: str
+    """Licence and terms of the weights it began with."""
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Encoder(nn.Module):
         pool: Pool = "mean",
         top_k: int = 0,
         combine: Combine = "weighted",
+        project: int = 0,
     ) -> None:
         """Builds the backbone, then what pools its last map.
 
@@ -58,6 +63,7 @@ class Encoder(nn.Module):
             pool: see `Pooling`, also for the rest.
             top_k: patches that are taken.
             combine: how they are joined.
+            project: length of a projection of the embedding; 0: none.
 
         Raises:
             ConfigError: no such architecture or option, or it cannot be pooled so.
@@ -69,8 +75,9 @@ class Encoder(nn.Module):
         self.options = dict(options or {})
         self.net = build(arch, input_spec, pretrained=pretrained, options=self.options)
         self.num_channels, self.strides = shape_of(self.net)
-        self.top_k = None
-        self.set_pooling(Pooling(pool, top_k, combine))
+        self.notes = ""
+        self.top_k = self.projection = None
+        self.set_pooling(Pooling(pool, top_k, combine, project))
 
     def set_pooling(self, pooling: Pooling) -> None:
         """Replaces what pools the last map; a scorer of patches is a new one, unless there was one.
@@ -92,6 +99,12 @@ class Encoder(nn.Module):
                 self.top_k.load_state_dict(before.state_dict())
         self.pooling = pooling
         self.num_features = self.num_channels if self.top_k is None else self.top_k.num_features
+        before_it, self.projection = self.projection, None
+        if pooling.project:
+            self.projection = nn.Linear(self.num_features, pooling.project, bias=False)
+            if before_it is not None:
+                self.projection.load_state_dict(before_it.state_dict())
+            self.num_features = pooling.project
 
     def see(self, side: int, fit: Fit) -> None:
         """Takes views of another size or fit from here on; a ViT's positions are resampled.
@@ -151,7 +164,7 @@ class Encoder(nn.Module):
         if self.pooling.pool == "token":
             raise ConfigError(f"arch {self.arch} pools by its class token, which is in no map")
         pooled: Tensor = feature_map.mean((2, 3)) if self.top_k is None else self.top_k(feature_map)
-        return pooled
+        return self._projected(pooled)
 
     def patch_scores(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B h w"]:
         """How much the scorer makes of each place of the last map; see `TopK.scores`.
@@ -168,8 +181,11 @@ class Encoder(nn.Module):
     def forward(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B E"]:
         """Embeddings of normalised images."""
         if self.pooling.pool == "token":
-            return self.tokens(images)[0][:, 0]
+            return self._projected(self.tokens(images)[0][:, 0])
         return self.pool(self.last_map(images))
+
+    def _projected(self, embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        return embedding if self.projection is None else self.projection(embedding)
 
     def _spatial(self, features: Tensor, images: Tensor) -> Tensor:
         if features.ndim == 4:

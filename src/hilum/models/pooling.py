@@ -34,6 +34,8 @@ class Pooling:
     """Patches that are taken; 0 unless `pool` is top_k."""
     combine: Combine = "weighted"
     """How they are joined; see `TopK`."""
+    project: int = 0
+    """Length of a learnt projection of the embedding, that came with its weights; 0: there is none."""
 
     def __post_init__(self) -> None:
         if self.pool != "top_k":  # so that equal poolings are equal

@@ -6,7 +6,6 @@ An encoder's tensors have timm's own names: a plain timm model loads them. A sco
 
 import json
 import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,23 +13,24 @@ from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from hilum import find
-from hilum.errors import MissingError, WeightsError
+from hilum.errors import ConfigError, MissingError, WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier
 from hilum.models.detector import Detector
 from hilum.models.encoder import Encoder, sum_stem
 from hilum.models.pooling import MEAN, Pooling
+from hilum.models.recognise import Preprocessing, open_foreign
 
 log = logging.getLogger(__name__)
 
 HEADER = "hilum"
 MODEL_FILE = "model.safetensors"
 
-_SCORER = "top_k."
+_BESIDE = ("top_k", "projection")
+"""Parts of an encoder beside its network."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,13 @@ class Header:
 
     def to_json(self) -> str:
         """One line, keys in order: equal models make equal files."""
-        values = {**asdict(self), "format": 1}
+        values: dict[str, Any] = {**asdict(self), "format": 1}
+        new = asdict(InputSpec())
+        for name in ("crop", "colour_mean", "colour_std", "upsample"):  # left out where they say nothing, too
+            if values["input"][name] == new[name]:
+                values["input"].pop(name)
+        if not values["pooling"]["project"]:
+            values["pooling"].pop("project")
         if self.pooling == MEAN:  # left out where they say nothing, so that older versions read the file
             values.pop("pooling")
         for name in ("options", "detector"):
@@ -88,11 +94,12 @@ def describe(model: Model, *, parent: str = "", notes: str = "") -> Header:
 
 
 def to_bytes(model: Model, *, parent: str = "", notes: str = "") -> bytes:
-    """The whole weights file."""
+    """The whole weights file; without notes it has those of the weights that its encoder began with."""
+    notes = notes or (model if isinstance(model, Encoder) else model.encoder).notes
     part = model.net if isinstance(model, Encoder) else model
     named = dict(part.state_dict())
-    if isinstance(model, Encoder) and model.top_k is not None:
-        named |= {_SCORER + name: t for name, t in model.top_k.state_dict().items()}
+    if isinstance(model, Encoder):
+        named |= {f"{name}.{key}": t for name, part in _beside(model) for key, t in part.state_dict().items()}
     tensors = {name: t.detach().cpu().contiguous() for name, t in named.items()}
     return safetensors.torch.save(tensors, {HEADER: describe(model, parent=parent, notes=notes).to_json()})
 
@@ -142,11 +149,17 @@ def load(source: Path) -> Model:
             model = Classifier(encoder, header.findings, exclusive=header.exclusive)
         fill(model, tensors, where=str(path))
         return model.eval()
-    scorer = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_SCORER)}
+    for name, part in _beside(encoder):
+        keys = [key for key in tensors if key.startswith(f"{name}.")]
+        fill(part, {key.removeprefix(f"{name}."): tensors.pop(key) for key in keys}, where=str(path))
     fill(encoder.net, tensors, where=str(path))
-    if encoder.top_k is not None:
-        fill(encoder.top_k, {n.removeprefix(_SCORER): t for n, t in scorer.items()}, where=str(path))
+    encoder.notes = header.notes
     return encoder.eval()
+
+
+def _beside(encoder: Encoder) -> list[tuple[str, nn.Module]]:
+    parts = ((name, getattr(encoder, name)) for name in _BESIDE)
+    return [(name, part) for name, part in parts if part is not None]
 
 
 def detector_in(name: str) -> Any:
@@ -170,25 +183,40 @@ def load_encoder(
     arch: str,
     input_spec: InputSpec,
     options: Mapping[str, str] | None = None,
-    pooling: Pooling = MEAN,
+    pooling: Pooling | None = None,
+    family: str = "",
+    preprocessing: Preprocessing = "own",
 ) -> Encoder:
-    """The encoder in a run, in this library's weights file, or in a plain timm or torchvision state dict.
+    """The encoder in a run, in this library's weights file, or in somebody else's (`open_foreign`).
 
-    For our own files everything is the header's, but a pooling that is not the mean replaces the file's;
-    for others' it is the arguments'. Where patches are scored and the file has no such scorer, it is new.
+    Of our own files everything is the header's, but for a pooling that is given. Where patches are scored and
+    the file has no such scorer, it is new.
 
     Raises:
         WeightsError: a tensor of the encoder is not in the file, or has another shape.
+        ConfigError: a family is named for a file of ours.
     """
     path = locate(source)
-    header = read_header(path)
-    if header is not None:
-        model = load(path)
-        encoder = model if isinstance(model, Encoder) else model.encoder
-    else:
-        encoder = Encoder(arch, input_spec, options=options)
-        fill(encoder.net, read_tensors(path), where=str(path))
-    if pooling not in (MEAN, encoder.pooling):
+    if read_header(path) is None:
+        encoder, loaded = open_foreign(
+            path,
+            family=family,
+            preprocessing=preprocessing,
+            arch=arch,
+            input_spec=input_spec,
+            options=options,
+            pooling=pooling,
+        )
+        log.info("%s:\n  %s", path, "\n  ".join(loaded.lines()))
+        return encoder
+    if family or preprocessing != "own":
+        raise ConfigError(
+            f"{path}: is this library's own file, and says itself what it is and how it sees films"
+        )
+    model = load(path)
+    encoder = model if isinstance(model, Encoder) else model.encoder
+    if pooling not in (None, encoder.pooling):
+        assert pooling is not None
         new = "; the scorer of patches is new" if encoder.top_k is None and pooling.pool == "top_k" else ""
         encoder.set_pooling(pooling)
         log.info("%s: pooled by %s from here on%s", path, pooling.pool, new)
@@ -251,25 +279,12 @@ def read_header(path: Path) -> Header | None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a state dict saved by torch (read without running its code).
+    """The tensors of one of this library's files.
 
     Raises:
-        WeightsError: the file is damaged, or holds anything but tensors.
+        WeightsError: the file is damaged.
     """
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not readable as weights: {str(error).splitlines()[0]}") from None
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"{path}: holds more than tensors and is refused, since reading it could run code"
-        ) from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise WeightsError(
-            f"{path}: expected a state dict, names with tensors; found {type(content).__name__}"
-        )
-    return content

@@ -1,0 +1,156 @@
+"""What a family of checkpoints says of itself, and the steps that families share."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from hilum.images.spec import InputSpec
+from hilum.models.foreign import ForeignFile
+from hilum.models.pooling import MEAN, Pooling
+
+IMAGENET = {
+    "mean": 0.0,
+    "std": 1.0,
+    "colour_mean": (0.485, 0.456, 0.406),
+    "colour_std": (0.229, 0.224, 0.225),
+}
+"""Settings of an InputSpec: ImageNet's normalisation of three channels."""
+CLIP = {
+    "mean": 0.0,
+    "std": 1.0,
+    "colour_mean": (0.48145466, 0.4578275, 0.40821073),
+    "colour_std": (0.26862954, 0.26130258, 0.27577711),
+}
+"""CLIP's."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a file becomes: an encoder, and the tensors of it by their names there."""
+
+    arch: str
+    input: InputSpec | None
+    """How the weights saw films; None: nobody can tell from the file, and it is as the settings say."""
+    tensors: Mapping[str, Tensor]
+    """By the names of `Encoder.net`; `projection.weight` where the pooling has a projection."""
+    pooling: Pooling = MEAN
+    options: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
+    """How many tensors of the file are no part of the encoder, by what they are: heads, teacher, queue."""
+    adapted: Sequence[str] = ()
+    """What was changed on the way, in words."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Checkpoints of one layout."""
+
+    name: str
+    """As people call it."""
+    source: str
+    """The URL of the paper or of the code."""
+    licence: str
+    """Terms of the weights, as far as their authors say them."""
+    keys: Sequence[str]
+    """Regular expressions; a file is of the family if each matches the beginning of some tensor's name."""
+    read: Callable[[ForeignFile], Plan]
+    """What a file of the family becomes. It raises WeightsError where the file is none after all."""
+    without: Sequence[str] = ()
+    """Regular expressions that match no name in a file of the family."""
+    generic: bool = False
+    """Asked only if no other family knows the file."""
+
+    def share(self, file: ForeignFile) -> float:
+        """How many of its keys a file has; 1 is all, and none that it must not have."""
+        found = sum(any(re.match(key, name) for name in file.tensors) for key in self.keys)
+        barred = any(re.match(key, name) for key in self.without for name in file.tensors)
+        return found / (len(self.keys) + barred)
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without it."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without `module.`, which DataParallel puts before or amid names."""
+    return {re.sub(r"(^|\.)module\.", r"\1", name): t for name, t in tensors.items()}
+
+
+def dropped(tensors: Mapping[str, Tensor], *patterns: str) -> dict[str, Tensor]:
+    """The tensors that match none of the regular expressions from their beginning."""
+    return {n: t for n, t in tensors.items() if not any(re.match(one, n) for one in patterns)}
+
+
+def renamed(tensors: Mapping[str, Tensor], *rules: tuple[str, str]) -> dict[str, Tensor]:
+    """With each regular expression replaced in all names, one rule after the other."""
+    out = {}
+    for name, tensor in tensors.items():
+        for pattern, new in rules:
+            name = re.sub(pattern, new, name)
+        out[name] = tensor
+    return out
+
+
+def counted(file: ForeignFile, used: Mapping[str, Tensor], **parts: str) -> dict[str, int]:
+    """How many tensors of the file are not used, by the first regular expression found in a name."""
+    kept = {id(tensor) for tensor in used.values()}
+    counts: dict[str, int] = {}
+    for name, tensor in file.tensors.items():
+        if id(tensor) not in kept:
+            what = next((part for part, pattern in parts.items() if re.search(pattern, name)), "others")
+            counts[what.replace("_", " ")] = counts.get(what.replace("_", " "), 0) + 1
+    return counts
+
+
+def resnet_arch(tensors: Mapping[str, Tensor]) -> str:
+    """The ResNet whose tensors, by torchvision's names, these are; empty if none."""
+    depths = tuple(
+        len({name.split(".")[1] for name in tensors if name.startswith(f"layer{stage}.")})
+        for stage in range(1, 5)
+    )
+    bottleneck = "layer1.0.conv3.weight" in tensors
+    known: dict[tuple[tuple[int, ...], bool], str] = {
+        ((2, 2, 2, 2), False): "resnet18",
+        ((3, 4, 6, 3), False): "resnet34",
+        ((3, 4, 6, 3), True): "resnet50",
+        ((3, 4, 23, 3), True): "resnet101",
+        ((3, 8, 36, 3), True): "resnet152",
+    }
+    return known.get((depths, bottleneck), "")
+
+
+def vit_arch(tensors: Mapping[str, Tensor], suffix: str = "") -> str:
+    """The plain ViT of timm whose tensors these are, by width and patch; empty if none."""
+    patch = tensors.get("patch_embed.proj.weight")
+    if patch is None:
+        return ""
+    size = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}.get(patch.shape[0], "")
+    return f"vit_{size}_patch{patch.shape[-1]}{suffix}" if size else ""
+
+
+def square_side(positions: Tensor, patch: int, *, prefix: int = 1) -> int:
+    """The side of the images that a table of positions (1, N, D) or (N, D) is for, pixels."""
+    places: int = positions.shape[-2] - prefix
+    return math.isqrt(places) * patch
+
+
+def floats(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Half precision as single precision."""
+    return {n: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for n, t in tensors.items()}
+
+
+def qkv(tensors: Mapping[str, Tensor], query: str, key: str, value: str, joint: str) -> dict[str, Tensor]:
+    """Three matrices of attention as timm's one: `{}` in the names stands for what comes before."""
+    out = dict(tensors)
+    pattern = re.compile(re.escape(query).replace(r"\{\}", "(.*)") + r"\.(weight|bias)$")
+    for name in list(tensors):
+        match = pattern.match(name)
+        if match:
+            parts = [out.pop(f"{one.format(match[1])}.{match[2]}") for one in (query, key, value)]
+            out[f"{joint.format(match[1])}.{match[2]}"] = torch.cat(parts)
+    return out
