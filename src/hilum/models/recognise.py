@@ -259,8 +259,8 @@ def unknown(file: ForeignFile, arch: str) -> str:
     return (
         f"{file.path}: a checkpoint of no known family; {len(file.tensors):,} tensors, the first: "
         f"{', '.join(shown)}. {len(ends.intersection(own))} of {len(own)} names of --arch {arch} are in it "
-        f"under some prefix. Nearest families: {near}. Choose with --family, name the architecture of a plain "
-        "state dict with --arch, or rename its keys to timm's"
+        f"under some prefix. Nearest families: {near}. Choose with --family, name the architecture of a "
+        "plain state dict with --arch, or rename its keys to timm's"
     )
 
 
