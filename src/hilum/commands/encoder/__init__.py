@@ -1,0 +1,1 @@
+"""Commands on encoders and the weights files they come in."""
