@@ -106,7 +106,7 @@ def test_all_that_is_wrong_with_texts_is_one_list(tmp_path):
 def test_raw_films_are_refused_with_the_way_out(tmp_path):
     root = tree(tmp_path)
     (root / "JPCLN001.IMG").write_bytes(b"\0" * 16)
-    with pytest.raises(MissingError, match=r"1 films are raw \.IMG, which is not read; make PNG of them first"):
+    with pytest.raises(MissingError, match=r"1 films are raw \.IMG, which is not read; make PNG of them"):
         jsrt.read(root)
     with pytest.raises(
         MissingError, match=r"expected CLNDAT_EN\.txt and CNNDAT_EN\.TXT, or jsrt_metadata\.csv"

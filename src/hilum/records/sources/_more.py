@@ -111,6 +111,31 @@ def nlm_films(
     return records_of(table.drop(columns="name").assign(view="PA"), {TUBERCULOSIS: labels})
 
 
+def mimic_films(mimic: Path, table: pd.DataFrame, defects: Defects) -> pd.Series:
+    """The file of each row's film in MIMIC-CXR (.dcm) or MIMIC-CXR-JPG; what is not there becomes a defect.
+
+    Args:
+        mimic: the folder with `files` in it, or `files` itself.
+        table: line, patient (subject_id), study (study_id) and film (dicom_id), all text but the line.
+        defects: of the sheet that the rows are from.
+    """
+    start = found(mimic, "files", "p10", ".")
+    folder = start if start.name == "files" else mimic
+    stems = [
+        folder / f"p{patient[:2]}" / f"p{patient}" / f"s{study}" / film
+        for patient, study, film in zip(table["patient"], table["study"], table["film"], strict=True)
+    ]
+    films = []
+    lost: list[tuple[int, str]] = []
+    for line, stem in zip(table["line"].tolist(), stems, strict=True):
+        there = [path for path in (Path(f"{stem}.jpg"), Path(f"{stem}.dcm")) if path.is_file()]
+        films.append(str(there[0].absolute()) if there else "")
+        if not there:
+            lost.append((line, f"{stem.relative_to(folder)} is there neither as .jpg nor as .dcm"))
+    defects.add_many("missing films", lost[:20], len(lost))
+    return pd.Series(films, index=table.index, dtype="str")
+
+
 def sex_of(word: str) -> str:
     """M or F by the first letter, which survives the misspellings there are; else empty.
 

@@ -92,10 +92,11 @@ def read(root: Path) -> Records:
         view="PA",
         boxes=[box_cell(some) for some in boxes],
     )
-    nodule = (table["state"] != "").to_numpy(np.float64)
-    return records_of(
-        whole, {NODULE: nodule, MALIGNANT: (table["state"] == "malignant").to_numpy(np.float64)}
-    )
+    labels = {
+        NODULE: np.array(table["state"] != "", np.float64),
+        MALIGNANT: np.array(table["state"] == "malignant", np.float64),
+    }
+    return records_of(whole, labels)
 
 
 def _of_texts(with_nodule: Path, without: Path, defects: Defects) -> pd.DataFrame:
