@@ -87,7 +87,7 @@ def read(root: Path, *, mimic: Path, positive: int) -> Records:
     devices = told[DEVICES].str.strip().str.lower().map({"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0})
     for line, cell in zip(told["line"][devices.isna()], told[DEVICES][devices.isna()], strict=True):
         defects.add(DEVICES, f"found {quote(cell)}; expected True or False", line=int(line), column=DEVICES)
-    labels[DEVICES] = devices.to_numpy(np.float64)
+    labels[DEVICES] = np.array(devices, np.float64)
     sizes = [pd.to_numeric(told[f"image_size_{side}"], errors="coerce") for side in "xy"]
     for line in told["line"][sizes[0].isna() | sizes[1].isna()]:
         defects.add("sizes", "image_size_x or image_size_y is no number", line=int(line))
