@@ -45,6 +45,16 @@ def test_films_labels_and_the_official_split_are_the_arrays(tmp_path, caplog):
         np.testing.assert_array_equal(read_image(Path(image)), np.kron(film, np.ones((2, 2), np.uint8)))
 
 
+def test_a_size_is_a_number_on_the_command_line_too(tmp_path, capsys):
+    np.savez(tmp_path / "pneumoniamnist_64.npz", **arrays(1, 64))
+    words = ["records", "read", "medmnist", "--root", str(tmp_path), "--films", str(tmp_path / "films")]
+    words += ["--name", "pneumoniamnist", "--out", str(tmp_path / "out.csv"), "--size"]
+    assert main([*words, "65"]) == 2
+    assert "--size is '65'; input should be 28, 64, 128 or 224" in capsys.readouterr().err
+    assert main([*words, "64"]) == 0
+    assert len(Records.read(tmp_path / "out.csv")) == 10
+
+
 def test_a_second_reading_writes_nothing_and_an_unfinished_one_goes_on(tmp_path):
     given = arrays(1, 64)
     np.savez_compressed(tmp_path / "pneumoniamnist_64.npz", **given)
