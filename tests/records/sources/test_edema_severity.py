@@ -48,7 +48,7 @@ def tree(root: Path, regex=REGEX, consensus=CONSENSUS) -> tuple[Path, Path]:
 def test_grades_become_one_severity_and_the_consensus_is_the_test_split(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     labels, mimic = tree(tmp_path)
-    out = hilum.records_read("edema_severity", root=labels, mimic=mimic, out=tmp_path / "edema.csv")
+    out = hilum.records_read("edema_severity", root=labels, mimic=mimic, val=0, out=tmp_path / "edema.csv")
     records = Records.read(out)
     assert severity_groups(records.findings) == {"edema": ("edema≥1", "edema≥2", "edema≥3")}
     assert records.table["patient"].tolist() == ["10000980", "10011938", "10023117", "10062617"]
@@ -59,20 +59,27 @@ def test_grades_become_one_severity_and_the_consensus_is_the_test_split(tmp_path
     assert "1 left out: films of reports that are not AP or PA: 'bbb'" in caplog.text
 
 
+def test_validation_is_of_whole_training_patients_and_the_test_split_stays(tmp_path):
+    labels, mimic = tree(tmp_path)
+    table = edema_severity.read(labels, mimic=mimic, reports="regex", val=0.3).table
+    assert sorted(table["split"]) == ["test", "train", "train", "val"]
+    assert table.loc[table["split"] == "test", "patient"].tolist() == ["10062617"]
+
+
 def test_all_that_is_wrong_with_grades_is_one_list(tmp_path):
     labels, mimic = tree(tmp_path, [*REGEX, "10011938,50109051,4", "10011938,50109052,"])
     with pytest.raises(RecordsError) as caught:
-        edema_severity.read(labels, mimic=mimic, reports="regex")
+        edema_severity.read(labels, mimic=mimic, reports="regex", val=0)
     assert "line 6: regex_report_edema_severity.csv: found '4'; expected 0 to 3" in str(caught.value)
     assert "line 7: regex_report_edema_severity.csv: found ''" in str(caught.value)
     labels, mimic = tree(tmp_path, [*REGEX, "10011938,99,2"])
     with pytest.raises(RecordsError, match=r"line 6: study 99 is not in mimic-cxr-2\.0\.0-metadata\.csv\.gz"):
-        edema_severity.read(labels, mimic=mimic, reports="regex")
+        edema_severity.read(labels, mimic=mimic, reports="regex", val=0)
     labels, mimic = tree(tmp_path)
     next(mimic.rglob("ccc.jpg")).unlink()
     with pytest.raises(
         RecordsError, match=r"line 3: p10/p10011938/s51900145/ccc is there neither as \.jpg nor"
     ):
-        edema_severity.read(labels, mimic=mimic, reports="regex")
+        edema_severity.read(labels, mimic=mimic, reports="regex", val=0)
     with pytest.raises(MissingError, match=r"expected expert_report_edema_severity\.csv"):
-        edema_severity.read(labels, mimic=mimic, reports="expert")
+        edema_severity.read(labels, mimic=mimic, reports="expert", val=0)

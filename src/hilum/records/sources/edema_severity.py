@@ -14,10 +14,12 @@ edema>=1 to edema>=3 (with the sign that --ordinal makes), so that the table nee
 read as one severity. A report's grade goes to each of its frontal films.
 
 Split as the authors do: the consensus is the test split; films of reports are the training split, without
-the patients of the test split, who are left out and counted.
+the patients of the test split, who are left out and counted. A share of the training patients becomes the
+validation split, which the authors' files do not have.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +31,7 @@ from hilum.records.defects import Defects, quote
 from hilum.records.ordinal import cumulative
 from hilum.records.sources._more import left_out, mimic_films
 from hilum.records.sources._tables import found, records_of, sheet
+from hilum.records.splits import split_patients
 from hilum.records.table import Records
 
 
@@ -39,6 +42,8 @@ class Settings(Config):
     """The folder of MIMIC-CXR or MIMIC-CXR-JPG, with files and mimic-cxr-2.0.0-metadata.csv.gz in it."""
     reports: Literal["regex", "expert"] = "regex"
     """Whose grades of reports the training split has: a program's, or people's."""
+    val: float = 0.1
+    """Share of the training patients that become the validation split; 0: there is none."""
 
 
 HIGHEST = 3
@@ -48,7 +53,7 @@ FRONTAL = ("AP", "PA")
 log = logging.getLogger(__name__)
 
 
-def read(root: Path, *, mimic: Path, reports: str) -> Records:
+def read(root: Path, *, mimic: Path, reports: str, val: float) -> Records:
     """The films with their grades, those of reports as training and those of the consensus as test split.
 
     Raises:
@@ -86,7 +91,17 @@ def read(root: Path, *, mimic: Path, reports: str) -> Records:
     labels = {
         cumulative(FINDING, grade): (grades >= grade).astype(np.float64) for grade in range(1, HIGHEST + 1)
     }
-    return records_of(table[["image", "patient", "split", "study", "view"]], labels)
+    records = records_of(table[["image", "patient", "split", "study", "view"]], labels)
+    return _with_validation(records, val) if val else records
+
+
+def _with_validation(records: Records, val: float) -> Records:
+    """The records with whole patients of the training split moved to validation; the test split stays."""
+    training = (records.table["split"] == "train").to_numpy()
+    drawn = split_patients(records.take(training), val=val, test=0).table["split"]
+    table = records.table.copy()
+    table.loc[training, "split"] = drawn.to_numpy()
+    return replace(records, table=table)
 
 
 def _graded(path: Path, wanted: tuple[str, ...], defects: Defects) -> pd.DataFrame:
