@@ -62,6 +62,26 @@ def test_shenzhen_labels_are_the_last_digit_and_readings_keep_their_oddities(tmp
     assert "1 readings do not say the sex" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("reading", "parts"),
+    [
+        ("male, 36 yrs", ("M", "36", "")),
+        ("  Female 62yrs   \n\nPTB\n", ("F", "62", "PTB")),
+        ("F 35\nPTB", ("F", "35", "PTB")),
+        ("MALE 55 years old\nPTB", ("M", "55", "PTB")),
+        ("male\nPTB", ("M", "", "PTB")),
+        ("male 45 PTB", ("M", "45", "PTB")),
+        ("45yrs\nPTB", ("", "45", "PTB")),
+        ("1.bilateral PTB", ("", "", "1.bilateral PTB")),
+        ("mediastinal widening", ("", "", "mediastinal widening")),
+        ("fibrosis of both apices", ("", "", "fibrosis of both apices")),
+        ("", ("", "", "")),
+    ],
+)
+def test_a_first_line_is_who_it_is_only_where_it_says_so(reading, parts):
+    assert shenzhen._parts(reading) == parts
+
+
 def test_films_without_a_reading_and_readings_without_a_film_are_said(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     root = tree(tmp_path, READINGS)

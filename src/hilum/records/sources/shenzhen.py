@@ -26,7 +26,9 @@ class Settings(Config):
 
 
 _FIRST_LINE = re.compile(
-    r"\s*(?P<sex>(?:fe?m|m)[a-z]*)?[\s,.;:]*(?:(?P<age>\d+)\s*(?P<unit>[a-z]*))?[\s,.;:]*", re.I
+    r"\s*(?:(?P<sex>males?|fem[a-z]{1,4}|[fm])(?![a-z]))?[\s,.;:]*"
+    r"(?:(?P<age>\d+)\s*(?P<unit>(?:y|mo|w)[a-z]*|days?)?(?![a-z])(?:\s+old)?)?[\s,.;:]*",
+    re.IGNORECASE,
 )
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ def _parts(reading: str) -> tuple[str, str, str]:
     first, _, rest = reading.strip().partition("\n")
     matched = _FIRST_LINE.match(first)
     assert matched is not None, "every part of the pattern may be missing"
-    if not matched["sex"] and not matched["age"]:
-        return "", "", reading.strip()
+    if not matched["sex"] and not matched["unit"]:
+        return "", "", reading.strip()  # a number alone may count findings
     text = "\n".join(part for part in (first[matched.end() :].strip(), rest.strip()) if part)
     return sex_of(matched["sex"] or ""), age_in_years(matched["age"] or "", matched["unit"] or ""), text
