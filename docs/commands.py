@@ -21,7 +21,8 @@ def pages() -> dict[str, str]:
         for chosen in find.names(package) if package else []:
             fields = commands.settings_of(name, chosen).model_fields
             own = sorted(fields.keys() - commands.settings_of(name).model_fields.keys())
-            lines = [f"- `{flag(n)}` ({fields[n].get_default()}): {fields[n].description}" for n in own]
+            default = {n: "needed" if fields[n].is_required() else fields[n].get_default() for n in own}
+            lines = [f"- `{flag(n)}` ({default[n]}): {fields[n].description}" for n in own]
             found[f"{name.replace(' ', '-')}.md"] += "\n".join([f"\n## {chosen}\n", *lines]) + "\n"
     return found
 

@@ -111,6 +111,8 @@ def _value(name: str, found: list[str], field: FieldInfo, on: bool, wrong: list[
     if len(found) != 1:
         wrong.append(f"{flag(name)} takes one value, found {len(found)}: {' '.join(found) or 'none'}")
         return None
+    if kind is typing.Literal:  # a number among the choices is one, not its word
+        return {str(choice): choice for choice in typing.get_args(field.annotation)}.get(found[0], found[0])
     return found[0]
 
 

@@ -25,13 +25,18 @@ _NATIVE = frozenset({IMPLICIT, EXPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN, DEFL
 _TAGS = frozenset(Tag)
 
 
-def read_header(content: Buffer, limits: Limits) -> Header:
+def read_header(content: Buffer, limits: Limits, *, also: frozenset[int] = frozenset()) -> Header:
     """The fields of a DICOM file that describe its film; its pixels are found but not decoded.
+
+    Args:
+        content: of the file.
+        limits: what it may ask for.
+        also: further tags whose values are kept, as they stand in the file.
 
     Raises:
         ImageError: it is no DICOM file, damaged, too large, or no single grey radiograph of a chest.
     """
-    header = Header(read_elements(content, limits, wanted=_TAGS, wanted_items=frozenset(SEQUENCES)))
+    header = Header(read_elements(content, limits, wanted=_TAGS | also, wanted_items=frozenset(SEQUENCES)))
     require_chest_radiograph(header)
     require_size(*header.shape, limits)
     return header

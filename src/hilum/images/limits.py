@@ -1,10 +1,14 @@
 """What a file may ask of this machine, checked before anything is decoded."""
 
+import mmap
 import os
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from hilum.errors import ImageError
 
@@ -44,6 +48,25 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
     Raises:
         ImageError: it is missing, unreadable, no regular file, empty or too large.
     """
+    with _opened(path, limits) as file:
+        content = file.read(limits.file_bytes + 1)
+    if len(content) > limits.file_bytes:
+        raise ImageError(f"the file grew beyond {limits.file_bytes:,} bytes while it was read")
+    if not content:
+        raise ImageError("the file is empty")
+    return content
+
+
+def map_bytes(path: Path, limits: Limits) -> memoryview:
+    """The file's content, of which only what is looked at is read from the disk; raises as `read_bytes`."""
+    with _opened(path, limits) as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise ImageError("the file is empty")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
     try:
         found = os.stat(path)
         # a named pipe or a device would block, or never end
@@ -52,16 +75,11 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
         if found.st_size > limits.file_bytes:
             raise ImageError(_over("the file has", found.st_size, limits.file_bytes, "bytes"))
         with open(path, "rb") as file:
-            content = file.read(limits.file_bytes + 1)
+            yield file
     except OSError as error:
         raise ImageError(f"it cannot be read: {error.strerror or type(error).__name__}") from None
     except ValueError:
         raise ImageError("its name holds a character that no file name can") from None
-    if len(content) > limits.file_bytes:
-        raise ImageError(f"the file grew beyond {limits.file_bytes:,} bytes while it was read")
-    if not content:
-        raise ImageError("the file is empty")
-    return content
 
 
 def require_size(height: int, width: int, limits: Limits) -> None:

@@ -1,11 +1,13 @@
 """hilum records read: a data set as it was downloaded, made a table."""
 
 import logging
+from inspect import signature
 from pathlib import Path
 
 from hilum import find
 from hilum.config import Config, settings_in
 from hilum.errors import MissingError, OutputError
+from hilum.images.identity import film_columns
 
 EXAMPLE = "hilum records read rsna --root rsna-pneumonia --out rsna.csv"
 TAKES = "source"
@@ -32,7 +34,10 @@ def read(config: Settings) -> Path:
         raise MissingError(f"{config.root}: no such folder")
     module = find.module("hilum.records.sources", config.source)
     own = settings_in(find.path("hilum.records.sources", config.source)).model_fields
-    records = module.read(config.root, **{name: getattr(config, name) for name in own})
+    given = {name: getattr(config, name) for name in own}
+    if "look" in signature(module.read).parameters:
+        given["look"] = film_columns  # a source that reads headers of films, which its room cannot
+    records = module.read(config.root, **given)
     records.write(config.out)
     positives = ", ".join(f"{int((records.table[f] == 1).sum())} {f}" for f in records.findings)
     patients = records.table["patient"].nunique()
