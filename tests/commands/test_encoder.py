@@ -1,0 +1,107 @@
+"""hilum encoder: what a file is, and an encoder for other programs."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+import hilum
+from hilum.cli import main
+from hilum.errors import OutputError, WeightsError
+from hilum.images.spec import InputSpec
+from hilum.models.encoder import Encoder
+from hilum.models.weights import load, to_bytes
+
+
+@pytest.fixture
+def moco(tmp_path):
+    net = timm.create_model("resnet18", num_classes=0)
+    query = {f"module.encoder_q.{name}": tensor for name, tensor in net.state_dict().items()}
+    key = {f"module.encoder_k.{name}": tensor + 1 for name, tensor in net.state_dict().items()}
+    head = {"module.encoder_q.fc.0.weight": torch.zeros(4, 4), "module.queue": torch.zeros(128, 8)}
+    torch.save({"epoch": 3, "arch": "resnet18", "state_dict": query | key | head}, tmp_path / "moco.pth.tar")
+    return net.eval(), tmp_path / "moco.pth.tar"
+
+
+def test_inspect_says_whose_a_file_is_and_what_would_be_used(moco, caplog):
+    with caplog.at_level("INFO"):
+        assert main(["encoder", "inspect", str(moco[1])]) == 0
+    said = caplog.text
+    assert "family: MoCo-CXR, MedAug (moco_cxr)" in said
+    assert "all 120 of the encoder are in the file" in said
+    assert "left out: 120 momentum encoder, 1 projection head, 1 queue" in said or "projection head" in said
+    assert "sees: 320 pixels, crop, mean 0.502, std 0.085585" in said
+    assert "embedding: 512 numbers (mean)" in said
+
+
+def test_inspect_of_an_unknown_file_names_what_is_near_and_the_ways_out(tmp_path, capsys):
+    torch.save({"state_dict": {"trunk.stem.weight": torch.zeros(8, 1, 3, 3)}}, tmp_path / "x.pth")
+    assert main(["encoder", "inspect", str(tmp_path / "x.pth")]) == WeightsError.exit_code
+    said = capsys.readouterr().err
+    assert (
+        "a checkpoint of no known family; 1 tensors, the first: state_dict.trunk.stem.weight (8, 1, 3, 3)"
+        in said
+    )
+    assert "--family" in said
+    assert "--arch" in said
+
+
+def test_inspect_of_our_own_file_reads_its_header(tmp_path, caplog):
+    (tmp_path / "ours.safetensors").write_bytes(
+        to_bytes(Encoder("test_resnet", InputSpec(side=64)), parent="random")
+    )
+    with caplog.at_level("INFO"):
+        hilum.encoder_inspect(tmp_path / "ours.safetensors") if hasattr(hilum, "encoder_inspect") else main(
+            ["encoder", "inspect", str(tmp_path / "ours.safetensors")]
+        )
+    assert "a file of this library" in caplog.text
+    assert "began as: random" in caplog.text
+
+
+def test_exported_files_hold_the_encoder(moco, tmp_path):
+    net, path = moco
+    words = ["encoder", "export", str(path), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    again = load(tmp_path / "out" / "encoder.safetensors")
+    films = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        ours = again((films - 0.502) / 0.085585)
+        theirs = net(((films - 0.502) / 0.085585).expand(-1, 3, -1, -1))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    plain = timm.create_model("resnet18", num_classes=0, in_chans=1)
+    plain.load_state_dict(safetensors.torch.load_file(tmp_path / "out" / "timm.safetensors"))
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert (card["arch"], card["embedding"], card["channels"]) == ("resnet18", 512, 1)
+    assert card["input"]["mean"] == 0.502
+    assert "MIT" in card["notes"]
+    assert main(words) == OutputError.exit_code
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_onnx_file_computes_the_same_embeddings(tmp_path):
+    import onnxruntime
+
+    encoder = Encoder("test_resnet", InputSpec(side=64, mean=0.4, std=0.2)).eval()
+    (tmp_path / "x.safetensors").write_bytes(to_bytes(encoder))
+    words = [
+        "encoder",
+        "export",
+        str(tmp_path / "x.safetensors"),
+        "--formats",
+        "onnx",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(words) == 0
+    session = onnxruntime.InferenceSession(
+        tmp_path / "out" / "encoder.onnx", providers=["CPUExecutionProvider"]
+    )
+    films = np.random.default_rng(0).random((5, 1, 64, 64), np.float32)
+    (found,) = session.run(None, {"images": films})
+    with torch.inference_mode():
+        expected = encoder((torch.from_numpy(films) - 0.4) / 0.2).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["onnx_largest_difference"] < 1e-4
