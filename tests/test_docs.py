@@ -13,7 +13,9 @@ from hilum.cli import values
 from hilum.commands import settings_of
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "datasets").glob("*.md")]
+)
 
 
 def test_the_pages_of_commands_are_what_help_prints():
