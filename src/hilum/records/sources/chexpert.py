@@ -8,8 +8,8 @@ CheXpert-v1.0/ or CheXpert-v1.0-small/ with train.csv, valid.csv, train/ and val
 Sex, Age, Frontal/Lateral, AP/PA and the 14 findings; small has the same films, their short side 320 pixels.
 A download in folders called "CheXpert-v1.0 batch ..." is read too. Films are found by patient, study and
 view, so it does not matter what a Path begins with. A test.csv or test_labels.csv beside them becomes the
-split test; of it Path and the findings are needed. (The names of batches and of the test sheet are from others'
-code and were not seen.)
+split test; of it Path and the findings are needed. (The names of batches and of the test sheet are from
+others' code and were not seen.)
 
 Labels: 1, 0 and -1 (uncertain) stay, and -1 becomes what --uncertain says later. An empty cell is a finding
 that the report does not mention. `multiclass` makes one finding three: U-MultiClass of the paper.
