@@ -1,7 +1,7 @@
 """CheXpert: 224,316 films of 65,240 patients of Stanford, 14 findings mined from reports, some uncertain.
 
-Irvin et al. 2019, https://arxiv.org/abs/1901.07031. Stanford's research use agreement: no commercial use, no
-sharing.
+Irvin et al. 2019, https://arxiv.org/abs/1901.07031. Stanford's research use agreement: no commercial use,
+no sharing.
 
 Expected below the root, as downloaded (the root is the folder of train.csv or the one that holds it):
 CheXpert-v1.0/ or CheXpert-v1.0-small/ with train.csv, valid.csv, train/ and valid/. The columns are Path,
@@ -14,9 +14,10 @@ others' code and were not seen.)
 Labels: 1, 0 and -1 (uncertain) stay, and -1 becomes what --uncertain says later. An empty cell is a finding
 that the report does not mention. `multiclass` makes one finding three: U-MultiClass of the paper.
 
-The official split is train and valid; the patients of valid are others, and its 234 films were read by three
-radiologists, so that it has no -1 and no empty cell. Pitfalls: Sex is Unknown and Age 0 on a few films; AP/PA
-is LL or RL on some frontal films, whose view is FRONTAL here; lateral films carry the labels of the exam.
+The official split is train and valid; the patients of valid are others, and its 234 films were read by
+three radiologists, so that it has no -1 and no empty cell. Pitfalls: Sex is Unknown and Age 0 on a few
+films; AP/PA is LL or RL on some frontal films, whose view is FRONTAL here; lateral films carry the labels
+of the exam.
 """
 
 from pathlib import Path

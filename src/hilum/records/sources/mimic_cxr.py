@@ -7,11 +7,11 @@ services of others.
 Expected below the root, as downloaded: mimic-cxr-2.0.0-metadata.csv.gz (dicom_id, subject_id, study_id,
 ViewPosition and others), -split.csv.gz (dicom_id, study_id, subject_id, split), -chexpert.csv.gz or
 -negbio.csv.gz (subject_id, study_id and the 14 findings), each packed or not, and
-files/p10/p10000032/s50414267/DICOM_ID.jpg (or .png, .dcm). Reports are the other download, mimic-cxr-reports,
-with p10/p10000032/s50414267.txt in it or in its folder files.
+files/p10/p10000032/s50414267/DICOM_ID.jpg (or .png, .dcm). Reports are the other download,
+mimic-cxr-reports, with p10/p10000032/s50414267.txt in it or in its folder files.
 
-Labels are of an exam and carry to its films: 1, 0 and -1 stay, and -1 becomes what --uncertain says later. An
-empty cell is a finding that the report does not mention. A few exams have no row of labels: unknown. The
+Labels are of an exam and carry to its films: 1, 0 and -1 stay, and -1 becomes what --uncertain says later.
+An empty cell is a finding that the report does not mention. A few exams have no row of labels: unknown. The
 official split is train, validate and test, by patient. Neither sex nor age is in this download.
 
 With `reports`, the column text has what `section` says of the report, and films are left out whose text has
