@@ -64,13 +64,19 @@ def sheet(path: Path, wanted: Sequence[str], defects: Defects) -> pd.DataFrame:
 
 def files_below(folder: Path, endings: Iterable[str] = ENDINGS) -> dict[str, Path]:
     """The files below a folder, by their path from it; walked once, which is faster than asking for each."""
-    kept, start = tuple(endings), f"{folder}/"
-    return {
-        f"{place}/{name}".removeprefix(start): Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(kept)
-    }
+    kept, found = tuple(endings), {}
+    folders = [("", str(folder))]
+    while folders:
+        start, place = folders.pop()
+        if not os.path.isdir(place):
+            continue
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((f"{start}{entry.name}/", entry.path))
+                elif entry.name.lower().endswith(kept):
+                    found[f"{start}{entry.name}"] = Path(entry.path)
+    return found
 
 
 def refuse_absent(images: pd.Series, there: Mapping[str, Path], defects: Defects, lines: pd.Series) -> None:
@@ -145,8 +151,11 @@ def numbers(
     cells: pd.Series, defects: Defects, lines: pd.Series, *, file: str = ""
 ) -> Float[np.ndarray, " N"]:
     """1, 0, -1 or NaN of label cells; what is none of these becomes a defect, of a file that is named."""
-    values = pd.to_numeric(cells.str.strip(), errors="coerce").to_numpy(np.float64)
-    bad = (cells.str.strip() != "").to_numpy() & ~np.isin(values, (-1, 0, 1))
+    codes, distinct = pd.factorize(cells)  # few are, and a column has hundreds of thousands
+    known = pd.Series(distinct, dtype="str").str.strip()
+    own = pd.to_numeric(known, errors="coerce").to_numpy(np.float64)
+    values = own[codes]
+    bad = ((known != "").to_numpy() & ~np.isin(own, (-1, 0, 1)))[codes]
     shown = zip(lines[bad].head(20).tolist(), cells[bad].head(20).tolist(), strict=True)
     defects.add_many(
         f"labels of {cells.name}",
