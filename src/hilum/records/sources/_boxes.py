@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from hilum.records.defects import Defects
 from hilum.records.table import Records
@@ -44,6 +45,32 @@ def from_corner_and_size(
     return finding, *low, min(x + w, float(size[0])), min(y + h, float(size[1]))
 
 
+def by_place(
+    corners: Float[np.ndarray, "N 4"], readers: Sequence[str], overlap: float
+) -> list[tuple[tuple[float, float, float, float], int]]:
+    """Boxes of a finding on one film, one per place: the mean of those there, and how many readers they have.
+
+    A box is of the first place whose mean it overlaps by that intersection over union.
+
+    >>> boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 12], [50, 50, 60, 60]], float)
+    >>> by_place(boxes, ["R1", "R2", "R1"], 0.5)
+    [((0.0, 0.0, 10.0, 11.0), 2), ((50.0, 50.0, 60.0, 60.0), 1)]
+    """
+    places: list[list[int]] = []
+    for row, corner in enumerate(corners):
+        for place in places:
+            if _shared(corner, corners[place].mean(axis=0)) >= overlap:
+                place.append(row)
+                break
+        else:
+            places.append([row])
+    found = []
+    for place in places:
+        x1, y1, x2, y2 = np.maximum(corners[place].mean(axis=0), 0).tolist()
+        found.append(((x1, y1, x2, y2), len({readers[row] for row in place})))
+    return found
+
+
 def records_of(
     images: Sequence[str],
     patients: Sequence[str],
@@ -63,3 +90,10 @@ def records_of(
         {"image": images, "patient": patients, "split": "", "boxes": cells, **columns}, dtype="str"
     )
     return Records(pd.concat([table, pd.DataFrame(labels, columns=list(findings))], axis=1), tuple(findings))
+
+
+def _shared(one: Float[np.ndarray, "4"], other: Float[np.ndarray, "4"]) -> float:
+    """Intersection over union of two boxes."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    both = float(np.prod(np.maximum(sides, 0)))
+    return both / float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - both)

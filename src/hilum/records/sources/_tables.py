@@ -1,10 +1,12 @@
 """What the sources of whole data sets share: their sheets, their files, and labels with -1 in them."""
 
 import gzip
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,11 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from hilum.errors import MissingError
-from hilum.records.defects import Defects
+from hilum.errors import ConfigError, MissingError
+from hilum.records.defects import Defects, listed
 from hilum.records.folders import ENDINGS
 from hilum.records.reading import read_text
+from hilum.records.splits import split_patients
 from hilum.records.table import Records
 from hilum.records.uncertain import soft_labels
 
@@ -61,13 +64,19 @@ def sheet(path: Path, wanted: Sequence[str], defects: Defects) -> pd.DataFrame:
 
 def files_below(folder: Path, endings: Iterable[str] = ENDINGS) -> dict[str, Path]:
     """The files below a folder, by their path from it; walked once, which is faster than asking for each."""
-    kept, start = tuple(endings), f"{folder}/"
-    return {
-        f"{place}/{name}".removeprefix(start): Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(kept)
-    }
+    kept, found = tuple(endings), {}
+    folders = [("", str(folder))]
+    while folders:
+        start, place = folders.pop()
+        if not os.path.isdir(place):
+            continue
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((f"{start}{entry.name}/", entry.path))
+                elif entry.name.lower().endswith(kept):
+                    found[f"{start}{entry.name}"] = Path(entry.path)
+    return found
 
 
 def refuse_absent(images: pd.Series, there: Mapping[str, Path], defects: Defects, lines: pd.Series) -> None:
@@ -79,14 +88,81 @@ def refuse_absent(images: pd.Series, there: Mapping[str, Path], defects: Defects
     )
 
 
-def numbers(cells: pd.Series, defects: Defects, lines: pd.Series) -> Float[np.ndarray, " N"]:
-    """1, 0, -1 or NaN of label cells; what is none of these becomes a defect."""
-    values = pd.to_numeric(cells.str.strip(), errors="coerce").to_numpy(np.float64)
-    bad = (cells.str.strip() != "").to_numpy() & ~np.isin(values, (-1, 0, 1))
+def with_films(
+    table: pd.DataFrame,
+    names: pd.Series,
+    there: Mapping[str, Path],
+    defects: Defects,
+    *,
+    only_present: bool,
+) -> pd.DataFrame:
+    """The table with `image`, the path of each row's film, which `there` has by its name.
+
+    A film that comes twice becomes a defect. One that is not there does too, or, where `only_present`, its
+    row is left out, counted and logged.
+    """
+    again = names.duplicated()
+    shown = zip(table["line"][again].head(20).tolist(), names[again].head(20).tolist(), strict=True)
+    defects.add_many(
+        "films listed twice",
+        ((line, f"{name} is in an earlier row too") for line, name in shown),
+        int(again.sum()),
+    )
+    if only_present:
+        table = keep(table, names.isin(list(there)), "their files are not there")
+        names = names.loc[table.index]
+    else:
+        refuse_absent(names, there, defects, table["line"])
+    paths = [str(there[name].absolute()) if name in there else "" for name in names]
+    return table.assign(image=pd.Series(paths, index=table.index, dtype="str"))
+
+
+def keep(table: pd.DataFrame, rows: pd.Series, why: str) -> pd.DataFrame:
+    """Some rows of a table; how many are left out, and why, is logged."""
+    lost = int((~rows).sum())
+    if lost:
+        logging.getLogger(__name__).info("%d of %d films are left out: %s", lost, len(table), why)
+    return table[rows]
+
+
+def of_views(table: pd.DataFrame, views: Sequence[str]) -> pd.DataFrame:
+    """The films of some projections, by the column `view`; none named: all.
+
+    Raises:
+        ConfigError: no film is of any of them.
+    """
+    if not views or table.empty:
+        return table
+    rows = table["view"].isin(list(views))
+    if not rows.any():
+        there = sorted(set(table["view"]))
+        raise ConfigError(f"--views {' '.join(views)}: no film is of these; views are {listed(there)}")
+    counts = table["view"][~rows].value_counts()
+    others = ", ".join(f"{count} {name or 'unknown'}" for name, count in counts.items())
+    return keep(table, rows, f"their view is none of {', '.join(views)} ({others})")
+
+
+def sexes(cells: pd.Series) -> pd.Series:
+    """M, F or nothing."""
+    return cells.str.strip().str.upper().str[:1].where(lambda letter: letter.isin(["M", "F"]), "")
+
+
+def numbers(
+    cells: pd.Series, defects: Defects, lines: pd.Series, *, file: str = ""
+) -> Float[np.ndarray, " N"]:
+    """1, 0, -1 or NaN of label cells; what is none of these becomes a defect, of a file that is named."""
+    codes, distinct = pd.factorize(cells)  # few are, and a column has hundreds of thousands
+    known = pd.Series(distinct, dtype="str").str.strip()
+    own = pd.to_numeric(known, errors="coerce").to_numpy(np.float64)
+    values = own[codes]
+    bad = ((known != "").to_numpy() & ~np.isin(own, (-1, 0, 1)))[codes]
     shown = zip(lines[bad].head(20).tolist(), cells[bad].head(20).tolist(), strict=True)
     defects.add_many(
         f"labels of {cells.name}",
-        ((line, f"found {cell!r}; expected 1, 0, -1 or nothing") for line, cell in shown),
+        (
+            (line, f"{file}{': ' * bool(file)}found {cell!r}; expected 1, 0, -1 or nothing")
+            for line, cell in shown
+        ),
         int(bad.sum()),
         column=str(cells.name),
     )
@@ -113,3 +189,19 @@ def records_of(table: pd.DataFrame, labels: Mapping[str, NDArray[np.float64]]) -
     first = ["image", "patient", "split"]
     ordered = whole[[*first, *(name for name in whole if name not in first)]]
     return Records(pd.concat([ordered, known], axis=1), tuple(labels), soft if unsure.any() else None)
+
+
+def with_validation(records: Records, share: float) -> Records:
+    """The same, with a share of the training patients as val: whole patients, stratified, always the same.
+
+    Raises:
+        ConfigError: the share is not from 0 to below 1.
+    """
+    if not 0 <= share < 1:
+        raise ConfigError(f"--val-share {share}: expected a share of the training patients, 0 to below 1")
+    rows = (records.table["split"] == "train").to_numpy()
+    if not share or not rows.any():
+        return records
+    split = records.table["split"].to_numpy(object).copy()
+    split[rows] = split_patients(records.take(rows), val=share, test=0).table["split"]
+    return replace(records, table=records.table.assign(split=pd.Series(split, dtype="str")))
