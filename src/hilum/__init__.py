@@ -41,8 +41,11 @@ _COMMANDS = {
     name.replace(" ", "_").replace("-", "_"): name
     for name in (
         "compare",
+        "cxrlearn",
         "demo",
         "detect",
+        "encoder export",
+        "encoder inspect",
         "evaluate",
         "explain",
         "history",
@@ -72,6 +75,7 @@ __all__ = [
     "Run",
     "Task",
     "compare",
+    "cxrlearn",
     "demo",
     "detect",
     "evaluate",

@@ -51,7 +51,6 @@ def test_logistic_regression_by_its_flags(place):
     assert {e.finding for e in report.estimates} >= {"Cardiomegaly", "Consolidation"}
     assert report.provenance["settings"]["penalty"] == 0.0327
     assert report.provenance["settings"]["preprocessing"] == "clip"
-    assert report.images == len(test) if hasattr(report, "images") else True
     table = pd.read_csv(place / "out" / "logreg.csv", dtype=str)
     assert (table["split"] == "test").sum() == len(test)
 
@@ -76,7 +75,7 @@ def test_what_cxrlearn_let_pass_is_refused(place):
         hilum.cxrlearn(**given, val_csv=place / "val.csv", test_csv=place / "val.csv")
     with pytest.raises(ConfigError, match="give --freeze_backbone with it"):
         hilum.cxrlearn(**given, test_csv=place / "test.csv", use_logreg=True)
-    with pytest.raises(ConfigError, match="--num_classes 3, but 1 --class_columns|3, but Cardiomegaly has 2"):
+    with pytest.raises(ConfigError, match="--num_classes 3, but Cardiomegaly has 2"):
         hilum.cxrlearn(**given | {"num_classes": 3}, test_csv=place / "test.csv")
     with pytest.raises(RecordsError, match="there is no column 'Edema'"):
         hilum.cxrlearn(**given | {"class_columns": ["Edema"]}, test_csv=place / "test.csv")

@@ -32,7 +32,8 @@ def test_inspect_says_whose_a_file_is_and_what_would_be_used(moco, caplog):
     said = caplog.text
     assert "family: MoCo-CXR, MedAug (moco_cxr)" in said
     assert "all 120 of the encoder are in the file" in said
-    assert "left out: 120 momentum encoder, 1 projection head, 1 queue" in said or "projection head" in said
+    assert "120 momentum encoder" in said
+    assert "1 projection head" in said
     assert "sees: 320 pixels, crop, mean 0.502, std 0.085585" in said
     assert "embedding: 512 numbers (mean)" in said
 
@@ -54,9 +55,7 @@ def test_inspect_of_our_own_file_reads_its_header(tmp_path, caplog):
         to_bytes(Encoder("test_resnet", InputSpec(side=64)), parent="random")
     )
     with caplog.at_level("INFO"):
-        hilum.encoder_inspect(tmp_path / "ours.safetensors") if hasattr(hilum, "encoder_inspect") else main(
-            ["encoder", "inspect", str(tmp_path / "ours.safetensors")]
-        )
+        hilum.encoder_inspect(tmp_path / "ours.safetensors")
     assert "a file of this library" in caplog.text
     assert "began as: random" in caplog.text
 
