@@ -9,10 +9,10 @@ BEGIN, END = "<!-- families: written by docs/families.py -->", "<!-- end of fami
 
 def table() -> str:
     """A row for each family."""
-    rows = [
-        f"| `{name}` | [{one.name}]({one.source}) | {one.licence} | {'by --family, or where no other fits' if one.generic else 'by its keys'} |"
-        for name, one in families().items()
-    ]
+    rows = []
+    for name, one in families().items():
+        known = "by --family, or where no other fits" if one.generic else "by its keys"
+        rows.append(f"| `{name}` | [{one.name}]({one.source}) | {one.licence} | {known} |")
     return "\n".join(["| file | family | terms of the weights | known |", "|---|---|---|---|", *rows])
 
 

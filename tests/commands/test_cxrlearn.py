@@ -37,9 +37,10 @@ def place(tmp_path_factory):
 
 def words(place, *more):
     return [
-        "cxrlearn", "--train_csv", f"{place}/train.csv", "--val_csv", f"{place}/val.csv", "--test_csv",
-        f"{place}/test.csv", "--path_column", "Path", "--class_columns", "Cardiomegaly", "Consolidation",
-        "--num_classes", "2", "--model", "mococxr", "--arch", "resnet18", "--pretrained_dir", f"{place}/pretrained",
+        "cxrlearn", "--train_csv", f"{place}/train.csv", "--val_csv", f"{place}/val.csv",
+        "--test_csv", f"{place}/test.csv", "--path_column", "Path",
+        "--class_columns", "Cardiomegaly", "Consolidation", "--num_classes", "2",
+        "--model", "mococxr", "--arch", "resnet18", "--pretrained_dir", f"{place}/pretrained",
         "--out", f"{place}/out", "--store", f"{place}/store", "--device", "cpu", *more,
     ]  # fmt: skip
 
