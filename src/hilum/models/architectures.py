@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ TORCHVISION = "torchvision/"
 PIXELS = "pixels/"
 LEAKY = "densenet121_leaky"
 """DenseNet-121 with LeakyReLU(0.1) for every ReLU, as S2MTS2 has it."""
+TO_LAYER3 = "_to_layer3"
+"""After the name of a timm ResNet: without its last stage, as MedKLIP has it."""
 VITS = tuple(f"timm.models.{name}" for name in ("vision_transformer", "vision_transformer_hybrid", "deit"))
 """Where timm keeps the ViTs whose position table can be resampled to any size of image."""
 
@@ -69,6 +72,9 @@ def build(arch: str, spec: InputSpec, *, pretrained: bool, options: Mapping[str,
         net = _leaky(
             _told(arch, values, lambda **rest: _timm("densenet121", spec, pretrained=pretrained, **rest))
         )
+    elif arch.endswith(TO_LAYER3):
+        whole = arch.removesuffix(TO_LAYER3)
+        net = _ToLayer3(_told(arch, values, lambda **rest: _timm(whole, spec, pretrained=pretrained, **rest)))
     elif arch in PRESETS:
         if pretrained:
             raise ConfigError(f"arch {arch}: nobody has published weights of it; start from random")
@@ -218,6 +224,20 @@ def _leaky(net: nn.Module) -> nn.Module:
             if isinstance(child, nn.ReLU):
                 setattr(layer, name, nn.LeakyReLU(0.1, inplace=True))
     return net
+
+
+class _ToLayer3(nn.Sequential):
+    """A ResNet of timm without its last stage, its keys as timm's."""
+
+    def __init__(self, net: nn.Module) -> None:
+        if not isinstance(net, timm.models.ResNet):
+            raise ConfigError(f"{TO_LAYER3} follows the name of a ResNet of timm, as in resnet50{TO_LAYER3}")
+        stages = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3")
+        super().__init__(OrderedDict((name, net.get_submodule(name)) for name in stages))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        maps: Tensor = self(images)
+        return maps
 
 
 class _Pixels(nn.Module):

@@ -63,12 +63,15 @@ class Family:
     """Regular expressions that match no name in a file of the family."""
     generic: bool = False
     """Asked only if no other family knows the file."""
+    fits: Callable[[ForeignFile], bool] = lambda file: True
+    """What else is true of a file of the family, where names alone do not tell: a stem of one channel."""
 
     def share(self, file: ForeignFile) -> float:
-        """How many of its keys a file has; 1 is all, and none that it must not have."""
+        """How many of its keys a file has; 1 is all, none that it must not have, and it fits."""
         found = sum(any(re.match(key, name) for name in file.tensors) for key in self.keys)
         barred = any(re.match(key, name) for key in self.without for name in file.tensors)
-        return found / (len(self.keys) + barred)
+        misfit = found == len(self.keys) and not barred and not self.fits(file)
+        return found / (len(self.keys) + barred + misfit)
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -154,3 +157,30 @@ def qkv(tensors: Mapping[str, Tensor], query: str, key: str, value: str, joint: 
             parts = [out.pop(f"{one.format(match[1])}.{match[2]}") for one in (query, key, value)]
             out[f"{joint.format(match[1])}.{match[2]}"] = torch.cat(parts)
     return out
+
+
+def densenet_arch(tensors: Mapping[str, Tensor]) -> str:
+    """The DenseNet whose tensors, by torchvision's names, these are; empty if none."""
+    depths = tuple(
+        len({name.split(".")[2] for name in tensors if name.startswith(f"features.denseblock{block}.")})
+        for block in range(1, 5)
+    )
+    known = {
+        (6, 12, 24, 16): "densenet121",
+        (6, 12, 36, 24): "densenet161",
+        (6, 12, 32, 32): "densenet169",
+        (6, 12, 48, 32): "densenet201",
+    }
+    return known.get(depths, "")
+
+
+def densenet_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With torchvision's present names of layers for those before 0.2: `norm1` for `norm.1`."""
+    return renamed(tensors, (r"\.(norm|conv)\.(\d)\.", r".\1\2."))
+
+
+def from_children(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A torchvision ResNet that was taken apart into a Sequential: its children by name, not by number."""
+    children = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+    split = {name: name.partition(".") for name in tensors}
+    return {f"{children.get(first, first)}.{rest}": tensors[n] for n, (first, _, rest) in split.items()}

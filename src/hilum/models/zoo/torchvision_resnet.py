@@ -15,15 +15,15 @@ def plain_resnet(file: ForeignFile, spec: InputSpec | None) -> Plan:
     tensors = without_module(file.tensors)
     stems = [name for name in tensors if name == "conv1.weight" or name.endswith(".conv1.weight")]
     stems = [name for name in stems if ".layer" not in f".{name}"]
-    prefixes = sorted({name.removesuffix("conv1.weight") for name in stems}, key=len)
+    prefixes = sorted(
+        {name.removesuffix("conv1.weight") for name in stems}, key=lambda prefix: (len(prefix), prefix)
+    )
     for prefix in prefixes:
         kept = dropped(under(tensors, prefix), r"fc\.")
         arch = resnet_arch(kept)
         if arch:
             of_resnet = {n: t for n, t in kept.items() if n.startswith(("conv1.", "bn1.", "layer"))}
-            return Plan(
-                arch, spec or InputSpec(), of_resnet, left=counted(file, of_resnet, head=r"(^|\.)fc\.")
-            )
+            return Plan(arch, spec, of_resnet, left=counted(file, of_resnet, head=r"(^|\.)fc\."))
     raise WeightsError(
         f"{file.path}: there is a conv1, but not the layers of a ResNet-18, 34, 50, 101 or 152"
     )

@@ -1,0 +1,44 @@
+"""GLoRIA: a ResNet-50 or ResNet-18 trained against whole reports and their words, on CheXpert.
+
+Huang et al. 2021, https://github.com/marshuang80/gloria. Files: Lightning checkpoints {state_dict,
+hyper_parameters, ...} with `gloria.img_encoder.model.*`, two embedders, and the text encoder. What counts of
+a name is what comes after the last `gloria.`, as in its own loader. The image, 224 of 256 pixels, is enlarged
+to 299 pixels inside of the network. The embedding is the mean over places, before the embedders.
+"""
+
+import re
+
+from hilum.errors import WeightsError
+from hilum.images.spec import InputSpec
+from hilum.models.foreign import ForeignFile
+from hilum.models.zoo._family import Family, Plan, counted, dropped, resnet_arch, under
+
+
+def _read(file: ForeignFile) -> Plan:
+    named = {re.sub(r"^(state_dict\.)?(.*gloria\.)?", "", name): t for name, t in file.tensors.items()}
+    kept = dropped(under(named, "img_encoder.model."), r"fc\.")
+    arch = resnet_arch(kept)
+    if not arch:
+        raise WeightsError(f"{file.path}: its img_encoder.model is no ResNet")
+    left = counted(
+        file,
+        kept,
+        optimizer="^optim",
+        text_encoder=r"text_encoder\.",
+        embedders=r"img_encoder\.(global|local)_embedder\.",
+        head=r"img_encoder\.model\.fc\.",
+    )
+    spec = InputSpec(side=224, fit="pad", mean=0.5, std=0.5, crop=224 / 256, upsample=299)
+    return Plan(arch, spec, kept, left=left)
+
+
+FAMILY = Family(
+    name="GLoRIA",
+    source="https://github.com/marshuang80/gloria",
+    licence="not stated; weights by the terms of CheXpert",
+    keys=(
+        r"(state_dict\.)?(.*\.)?img_encoder\.model\.conv1\.weight$",
+        r"(state_dict\.)?(.*\.)?img_encoder\.global_embedder\.weight$",
+    ),
+    read=_read,
+)

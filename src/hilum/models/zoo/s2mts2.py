@@ -1,0 +1,42 @@
+"""S2MTS2: a DenseNet-121 with leaky ReLUs, trained with several crops of a film, on CheXpert.
+
+Liu et al. 2021, https://arxiv.org/abs/2103.03629. Files: {state_dict} with `encoder_q.features.*`,
+`encoder_q.classifier.*` and `encoder_q.classifier_group.*`, and what else its training keeps. The embedding
+is the mean over places of the last map. The size of the films that the published weights saw is recorded
+nowhere: 224 pixels is the usual one, and the fit is ours.
+"""
+
+from hilum.errors import WeightsError
+from hilum.images.spec import InputSpec
+from hilum.models.architectures import LEAKY
+from hilum.models.foreign import ForeignFile
+from hilum.models.zoo._family import IMAGENET, Family, Plan, counted, densenet_arch, under, without_module
+
+
+def _read(file: ForeignFile) -> Plan:
+    query = under(without_module(under(file.tensors, "state_dict.")), "encoder_q.")
+    kept = {name: tensor for name, tensor in query.items() if name.startswith("features.")}
+    if densenet_arch(kept) != "densenet121":
+        raise WeightsError(f"{file.path}: its encoder_q is no DenseNet-121")
+    left = counted(
+        file,
+        kept,
+        optimizer="^optim",
+        heads=r"encoder_q\.classifier",
+        momentum_encoder="encoder_k",
+        queue="queue",
+    )
+    spec = InputSpec(side=224, fit="crop", **IMAGENET)  # type: ignore[arg-type]
+    return Plan(LEAKY, spec, kept, left=left)
+
+
+FAMILY = Family(
+    name="S2MTS2",
+    source="https://arxiv.org/abs/2103.03629",
+    licence="not stated; weights by the terms of CheXpert",
+    keys=(
+        r"state_dict\.(module\.)?encoder_q\.features\.conv0\.weight$",
+        r"state_dict\.(module\.)?encoder_q\.classifier_group\.",
+    ),
+    read=_read,
+)
