@@ -9,20 +9,22 @@ CHEXPERT = (
     "Fracture", "Support Devices",
 )  # fmt: skip
 NIH = (
-    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
-    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
+    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia",
+    "Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
 )  # fmt: skip
 VINDR = (
     "Aortic enlargement", "Atelectasis", "Cardiomegaly", "Calcification", "Clavicle fracture",
-    "Consolidation", "Edema", "Emphysema", "Enlarged PA", "ILD", "Infiltration", "Lung cavity", "Lung cyst", "Lung Opacity",
-    "Mediastinal shift", "Nodule/Mass", "Pulmonary fibrosis", "Pneumothorax", "Pleural thickening",
-    "Pleural effusion", "Rib fracture", "COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "No finding",
+    "Consolidation", "Edema", "Emphysema", "Enlarged PA", "ILD", "Infiltration", "Lung cavity", "Lung cyst",
+    "Lung Opacity", "Mediastinal shift", "Nodule/Mass", "Pulmonary fibrosis", "Pneumothorax",
+    "Pleural thickening", "Pleural effusion", "Rib fracture", "COPD", "Lung tumor", "Pneumonia",
+    "Tuberculosis", "No finding",
 )  # fmt: skip
 PADCHEST = (
     "normal", "pleural effusion", "pneumonia", "infiltrates", "cardiomegaly", "interstitial pattern",
-    "nodule", "alveolar pattern", "laminar atelectasis", "atelectasis", "consolidation", "costophrenic angle blunting",
-    "apical pleural thickening", "hiatal hernia", "callus rib fracture", "NSG tube", "ground glass pattern",
-    "pulmonary mass", "emphysema", "aortic elongation", "scoliosis", "vascular hilar enlargement",
+    "nodule", "alveolar pattern", "laminar atelectasis", "atelectasis", "consolidation",
+    "costophrenic angle blunting", "apical pleural thickening", "hiatal hernia", "callus rib fracture",
+    "NSG tube", "ground glass pattern", "pulmonary mass", "emphysema", "aortic elongation", "scoliosis",
+    "vascular hilar enlargement",
 )  # fmt: skip
 
 
