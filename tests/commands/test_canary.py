@@ -31,7 +31,7 @@ NEEDLE = re.compile(
 """What every canary has in common, in small letters; the plain numbers only where they stand alone."""
 READ = frozenset(Tag) - {
     Tag.PATIENT_SEX, Tag.VIEW_POSITION, Tag.LATERALITY, Tag.IMAGE_LATERALITY, Tag.BODY_PART_EXAMINED,
-    Tag.PRESENTATION_INTENT_TYPE,
+    Tag.PRESENTATION_INTENT_TYPE, Tag.BURNED_IN_ANNOTATION,
 }  # fmt: skip
 """Elements that keep their values, since films without them are refused; an age has no room for a canary."""
 
