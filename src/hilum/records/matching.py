@@ -76,7 +76,7 @@ def match(
         ConfigError: a chosen name is unknown or taken twice, or one name has several that are as near.
     """
     names = _chosen(predicted, labelled, chosen or {})
-    for likeness in (str, _plain, meaning):
+    for likeness in (str, plain, meaning):
         ours = [name for name in predicted if name not in names]
         theirs = [name for name in labelled if name not in names.values()]
         for name in ours:
@@ -129,8 +129,8 @@ def meaning(name: str) -> str:
     >>> meaning("Pleural_Effusion"), meaning("Kerley lines")
     ('effusion', 'kerleylines')
     """
-    plain = _plain(name)
-    return _MEANINGS.get(plain, plain)
+    letters = plain(name)
+    return _MEANINGS.get(letters, letters)
 
 
 def _chosen(predicted: Sequence[str], labelled: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
@@ -147,11 +147,16 @@ def _chosen(predicted: Sequence[str], labelled: Sequence[str], chosen: Mapping[s
     return dict(chosen)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without what people spell differently: its letters and digits, in small.
+
+    >>> plain("ChestX-ray14")
+    'chestxray14'
+    """
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-_MEANINGS = {_plain(name): _plain(names[0]) for names in SYNONYMS for name in names}
+_MEANINGS = {plain(name): plain(names[0]) for names in SYNONYMS for name in names}
 
 
 def _quoted(text: str) -> str:
