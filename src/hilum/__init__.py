@@ -56,6 +56,7 @@ _COMMANDS = {
         "pretrain",
         "profile",
         "records check",
+        "records merge",
         "records preview",
         "records read",
         "records split",

@@ -471,6 +471,12 @@ def test_facts_come_from_a_list_of_allowed_values(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("written", "told"), [("YES", "YES"), ("NO", "NO"), ("", ""), ("CANARY", "")])
+def test_a_header_says_whether_writing_in_the_picture_names_the_patient(tmp_path, written, told):
+    dataset = film(ramp(8), 8, BurnedInAnnotation=written)
+    assert film_facts(save(dataset, tmp_path / "film.dcm")).burned_in == told
+
+
 @pytest.mark.parametrize(
     ("written", "years"), [("045Y", 45), ("018M", 1), ("003W", 0), ("090Y", 90), ("old", None)]
 )

@@ -10,6 +10,7 @@ from hilum.config import RecordsConfig, StoreConfig
 from hilum.errors import RecordsError
 from hilum.images.store import Store
 from hilum.models.classifier import Classifier
+from hilum.records.overlap import datasets_in, shared_films
 from hilum.records.table import Records
 from hilum.report.external import evaluate_elsewhere
 from hilum.report.page import write_page
@@ -69,6 +70,12 @@ def open_elsewhere(
             f"{table.records}: {patients} of its patients and {images} of its films are in the training or "
             "validation split too. Scores there would mean nothing. Rename patients that only have the same "
             "name, take the films out, or say --allow-overlap, which the report repeats"
+        )
+    why = shared_films(datasets_in(learnt), datasets_in(records))
+    if why and not allow_overlap:
+        raise RecordsError(
+            f"{table.records}: {why} Nothing here shows which films these are. Take them out and rename the "
+            "site, or say --allow-overlap"
         )
     before = refuse_overlap(init, records, store, allow=allow_overlap)
     return Elsewhere(records, store, max(patients, before))

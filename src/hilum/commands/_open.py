@@ -26,12 +26,15 @@ from hilum.models.encoder import Encoder
 from hilum.models.pooling import Pooling
 from hilum.models.weights import load_encoder
 from hilum.records.groups import read_groups
+from hilum.records.overlap import datasets_in, shared_films
 from hilum.records.table import Records
 from hilum.run import Run
 
 log = logging.getLogger(__name__)
 
 TRAINED_ON = "trained_on.json"
+DATASETS = "datasets"
+"""Its entry of the data sets trained on: for each, hashes of patients who were held out then."""
 
 
 def open_records(config: RecordsConfig, *, labels: bool = True, check_files: bool = True) -> Records:
@@ -154,7 +157,8 @@ def refuse_overlap(init: Path, test: Records, store: Store, *, allow: bool) -> i
     """How many patients of a test split an encoder was trained on.
 
     Raises:
-        RecordsError: there are any, unless they are allowed.
+        RecordsError: there are any, or it was trained on another data set that has films of this one, and
+            these patients were not held out then; unless that is allowed.
     """
     path = _trained_on(init)
     if not path.is_file():
@@ -169,17 +173,36 @@ def refuse_overlap(init: Path, test: Records, store: Store, *, allow: bool) -> i
             f"there would mean nothing.{alike} Pretrain again with --hold-out this table, or say "
             "--allow-overlap, which a report of the run repeats"
         )
+    kept_out = seen.get(DATASETS, {})
+    trained = [name for name in kept_out if not set(now["patients"]) <= set(kept_out[name])]
+    if why := shared_films(trained, datasets_in(test)):
+        if not allow:
+            raise RecordsError(
+                f"{init}: was trained on {', '.join(trained)}. {why} Their patients have other names, so "
+                "that nothing here shows which films these are. Give the patients the names that the other "
+                "set gives them and pretrain again with --hold-out this table, or say --allow-overlap"
+            )
+        log.warning("%s Scores on this test split can mean little", why)
     return patients
 
 
-def write_trained_on(run: Run, records: Records, store: Store, init: str) -> None:
-    """Leaves in a run what it, and the run that it started from, were trained on."""
+def write_trained_on(
+    run: Run, records: Records, store: Store, init: str, *, hold_out: Sequence[Path] = ()
+) -> None:
+    """Leaves in a run what it, and the run that it started from, were trained on.
+
+    `hold_out` are tables of which patients were found among the records, and left out.
+    """
     ours = fingerprints(records, store)
+    kept_out = {_hash(name.encode()) for name in to_hold_out(hold_out)[0]}
+    datasets = dict.fromkeys(datasets_in(records), kept_out)
     before = _trained_on(Path(init))
     if before.is_file():
         theirs = json.loads(before.read_text())
         ours = {key: sorted({*ours[key], *theirs[key]}) for key in ours}
-    run.write_json(TRAINED_ON, ours)
+        for name, patients in theirs.get(DATASETS, {}).items():
+            datasets[name] = datasets.get(name, set(patients)) & set(patients)
+    run.write_json(TRAINED_ON, ours | {DATASETS: {name: sorted(datasets[name]) for name in datasets}})
 
 
 def _trained_on(init: Path) -> Path:
@@ -188,6 +211,17 @@ def _trained_on(init: Path) -> Path:
 
 def held_out(records: Records, tables: Sequence[Path]) -> Records:
     """The records without every patient that another table has in its validation or test split."""
+    patients, images = to_hold_out(tables)
+    out = records.table["patient"].isin(patients) | records.table["image"].isin(images)
+    if tables:
+        log.info(
+            "held out: %d radiographs of %d patients", out.sum(), records.table["patient"][out].nunique()
+        )
+    return records.take(~out.to_numpy())
+
+
+def to_hold_out(tables: Sequence[Path]) -> tuple[set[str], set[str]]:
+    """The patients and images that tables have in their validation and test splits."""
     patients: set[str] = set()
     images: set[str] = set()
     for path in tables:
@@ -199,12 +233,7 @@ def held_out(records: Records, tables: Sequence[Path]) -> Records:
             )
         patients |= set(kept["patient"])
         images |= set(kept["image"])
-    out = records.table["patient"].isin(patients) | records.table["image"].isin(images)
-    if tables:
-        log.info(
-            "held out: %d radiographs of %d patients", out.sum(), records.table["patient"][out].nunique()
-        )
-    return records.take(~out.to_numpy())
+    return patients, images
 
 
 def _hash(content: bytes) -> str:

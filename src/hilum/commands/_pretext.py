@@ -1,13 +1,14 @@
 """What pretraining and its rehearsals begin with: the radiographs to train on, the task, and its batches."""
 
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from hilum import find
-from hilum.commands._open import held_out, open_encoder, open_records
+from hilum.commands._open import held_out, open_encoder, open_records, to_hold_out
 from hilum.config import PretextConfig, settings_in
 from hilum.data.loader import Loader
 from hilum.data.partners import Partners
@@ -26,6 +27,8 @@ class Trainable(NamedTuple):
 
     records: Records
     left_out: dict[str, int]
+    held_out: tuple[Path, ...] = ()
+    """The tables to hold out of which a patient was in it: their patients have the same names."""
 
 
 def task_in(method: str) -> type[Task]:
@@ -64,7 +67,9 @@ def open_trainable(config: PretextConfig) -> Trainable:
         told = told.softened()
     known = _with_label(told, config, task_class) if "labels" in task_class.needs else told
     left_out["without a label"] = len(told) - len(known)
-    return Trainable(known, {reason: count for reason, count in left_out.items() if count})
+    found = [path for path in config.hold_out if to_hold_out([path])[0] & set(kept.patients)]
+    counts = {reason: count for reason, count in left_out.items() if count}
+    return Trainable(known, counts, tuple(found))
 
 
 def _with_text(records: Records, config: PretextConfig) -> Records:

@@ -94,7 +94,7 @@ def pretrain(config: Settings) -> Path | None:
                 run.write(MODEL_FILE, to_bytes(task.model, parent=config.init))
                 for name, content in task.extras().items():
                     run.write(name, content)
-                write_trained_on(run, records, store, config.init)
+                write_trained_on(run, records, store, config.init, hold_out=trainable.held_out)
                 _finish(config, records, run, facts)
     return config.out
 

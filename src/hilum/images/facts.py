@@ -13,6 +13,7 @@ _VIEWS = ("PA", "AP", "LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "LLO", "RLO", 
 _SEXES: tuple[Literal["F", "M", "O"], ...] = ("F", "M", "O")
 _SIDES: tuple[Literal["L", "R", "B", "U"], ...] = ("L", "R", "B", "U")
 _INTENTS: tuple[Literal["FOR PRESENTATION", "FOR PROCESSING"], ...] = ("FOR PRESENTATION", "FOR PROCESSING")
+_ANSWERS: tuple[Literal["YES", "NO"], ...] = ("YES", "NO")
 # at 90 and over an age can identify (HIPAA's Safe Harbor, 45 CFR 164.514)
 _OLDEST = 90
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
@@ -40,6 +41,8 @@ class FilmFacts:
     laterality: Literal["", "L", "R", "B", "U"] = ""
     intent: Literal["", "FOR PRESENTATION", "FOR PROCESSING"] = ""
     """A film for processing was not yet made for the eye: its contrast can differ from the others'."""
+    burned_in: Literal["", "YES", "NO"] = ""
+    """Whether writing in the picture names the patient and the day, as the header has it."""
 
 
 def dicom_facts(header: Header) -> FilmFacts:
@@ -62,6 +65,7 @@ def dicom_facts(header: Header) -> FilmFacts:
         age=_years(header.text(Tag.PATIENT_AGE)),
         laterality=_listed(header.text(Tag.IMAGE_LATERALITY) or header.text(Tag.LATERALITY), _SIDES),
         intent=_listed(header.text(Tag.PRESENTATION_INTENT_TYPE), _INTENTS),
+        burned_in=_listed(header.text(Tag.BURNED_IN_ANNOTATION), _ANSWERS),
     )
 
 

@@ -39,7 +39,7 @@ def dicom_bytes(
     header.BodyPartExamined = "CHEST"
     header.ViewPosition = view
     header.PatientOrientation = ["L", "F"]
-    header.BurnedInAnnotation = "YES"
+    header.BurnedInAnnotation = "NO"  # a side marker names nobody
     for empty in (
         "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID", "PatientBirthDate"
     ):  # fmt: skip

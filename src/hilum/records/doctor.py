@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,11 @@ from hilum.records.twins import find_twins
 Severity = Literal["error", "warning"]
 _AT_ONCE = 16
 """Films per worker that are in memory at a time."""
+_DECLARED = (
+    "writing",
+    "its header says that writing in the picture names the patient (BurnedInAnnotation is YES)",
+    "look at it; blacken that in a copy of the file, or leave the row out",
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Problem:
 
     severity: Severity
     kind: str
-    """corrupt, constant, inverted, scale, shape, small, boxes, duplicate, near duplicate, overlap,
+    """corrupt, constant, inverted, scale, shape, small, writing, boxes, duplicate, near duplicate, overlap,
     near overlap, patient or classes."""
     row: int
     """Row of the table, from 0; -1 is the table as a whole."""
@@ -66,6 +71,7 @@ def inspect(
     records: Records,
     read: Callable[[str], NDArray[np.uint8 | np.uint16]],
     *,
+    burned_in: Callable[[str], bool] | None = None,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Diagnosis:
@@ -74,6 +80,7 @@ def inspect(
     Args:
         records: the table.
         read: gives the grey levels of a file in the full range of their type, or raises ImageError.
+        burned_in: whether a file says of itself that writing in its picture names its patient.
         workers: threads that read.
         progress: is told how many radiographs are done.
     """
@@ -87,7 +94,7 @@ def inspect(
         thumbs = np.memmap(
             file, np.uint8, mode="w+", shape=shape
         )  # pages of a file: a million films need 1 GB
-        for row, found in enumerate(_looks(list(records.table["image"]), read, workers)):
+        for row, found in enumerate(_looks(list(records.table["image"]), read, burned_in, workers)):
             if isinstance(found, ImageError):
                 cure = "replace the file, or leave the row out"
                 problems.append(
@@ -146,11 +153,17 @@ def lines(diagnosis: Diagnosis, *, shown: int = 20) -> list[str]:
 
 
 def _looks(
-    images: list[str], read: Callable[[str], NDArray[np.uint8 | np.uint16]], workers: int
+    images: list[str],
+    read: Callable[[str], NDArray[np.uint8 | np.uint16]],
+    burned_in: Callable[[str], bool] | None,
+    workers: int,
 ) -> Iterator[Look | ImageError]:
     def one(image: str) -> Look | ImageError:
         try:
-            return look(read(image))
+            found = look(read(image))
+            if burned_in is None or not burned_in(image):
+                return found
+            return replace(found, problems=(*found.problems, _DECLARED))
         except ImageError as error:
             return error
 

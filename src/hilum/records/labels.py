@@ -19,7 +19,7 @@ _BECOMES = {
     "zero": "0",
     "one": "1",
     "soft": f"soft, {LOW} to {HIGH}, for a loss alone: unknown to logistic regression, splits, thresholds "
-    "and scores",
+    "and scores, and -1 again in a table that is written",
 }
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 from numpy.typing import NDArray
 
+from hilum.records.burned import LETTERS, writing
+
 THUMB = 32
 """Side of the small square picture by which copies are compared, pixels."""
 LEAST_RANGE = 64
@@ -120,6 +122,9 @@ def _problems(
         yield "scale", f"{counts[255] / grey.size:.0%} of its pixels are at the brightest level", rescale
     if counts[0] > MOST_BLACK * grey.size:
         yield "scale", f"{counts[0] / grey.size:.0%} of its pixels are at the darkest level", rescale
+    if (line := writing(grey)).letters >= LETTERS:
+        found = f"a line of {line.letters} letters or so in a corner, up to column {line.x}, row {line.y}"
+        yield "writing", found, "look at it; blacken what names a patient or a day, in a copy of the file"
     if (likeness := chest_likeness(thumb)) < INVERTED:
         found = f"lungs brighter than the mediastinum (likeness {likeness:.2f})"
         yield (

@@ -9,23 +9,37 @@ from hilum.records.defects import listed
 from hilum.records.table import Records
 
 SYNONYMS = (
+    ("active tuberculosis", "active tb"),
     ("atelectasis", "atelectases"),
+    ("calcification", "calcifications"),
     ("cardiomegaly", "enlarged heart"),
     ("consolidation", "lung consolidation", "pulmonary consolidation"),
     ("covid-19", "covid"),
     ("edema", "oedema", "pulmonary edema", "pulmonary oedema", "lung edema", "lung oedema"),
     ("effusion", "pleural effusion", "pleural effusions"),
     ("emphysema", "pulmonary emphysema"),
+    ("endotracheal tube", "ett"),
+    ("enlarged pulmonary artery", "enlarged pa"),
     ("fibrosis", "pulmonary fibrosis", "lung fibrosis"),
+    ("fracture", "fractures"),
+    ("ground glass opacity", "ground glass opacities", "ground glass pattern", "ggo"),
     ("hiatal hernia", "hiatus hernia"),
     ("infiltration", "infiltrate", "infiltrates"),
+    ("interstitial lung disease", "ild"),
+    ("latent tuberculosis", "latent tb"),
+    ("lung lesion", "lung lesions", "pulmonary lesion", "pulmonary lesions"),
+    ("lung metastasis", "lung metastases", "pulmonary metastasis", "pulmonary metastases"),
     ("lung opacity", "lung opacities", "pulmonary opacity", "pulmonary opacities"),
+    ("lung tumor", "lung tumour"),
     ("mass", "lung mass", "pulmonary mass"),
+    ("nasogastric tube", "ng tube", "nsg tube"),
     ("no finding", "no findings"),
     ("nodule", "lung nodule", "pulmonary nodule"),
     ("pneumothorax", "pneumothoraces"),
+    ("rib fracture", "rib fractures"),
     ("support devices", "support device"),
     ("tuberculosis", "tb", "pulmonary tuberculosis"),
+    ("vertebral fracture", "vertebral fractures"),
 )
 """Names of one meaning on a chest radiograph.
 
@@ -62,7 +76,7 @@ def match(
         ConfigError: a chosen name is unknown or taken twice, or one name has several that are as near.
     """
     names = _chosen(predicted, labelled, chosen or {})
-    for likeness in (str, _plain, _meaning):
+    for likeness in (str, plain, meaning):
         ours = [name for name in predicted if name not in names]
         theirs = [name for name in labelled if name not in names.values()]
         for name in ours:
@@ -109,6 +123,16 @@ def matched(
     return replace(records, table=table, findings=findings, soft=soft), tuple(notes)
 
 
+def meaning(name: str) -> str:
+    """What names of one meaning have in common: the first of their synonyms, letters and digits alone.
+
+    >>> meaning("Pleural_Effusion"), meaning("Kerley lines")
+    ('effusion', 'kerleylines')
+    """
+    letters = plain(name)
+    return _MEANINGS.get(letters, letters)
+
+
 def _chosen(predicted: Sequence[str], labelled: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
     for name, known, where in (
         *((ours, predicted, "the predictions") for ours in chosen),
@@ -123,17 +147,16 @@ def _chosen(predicted: Sequence[str], labelled: Sequence[str], chosen: Mapping[s
     return dict(chosen)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without what people spell differently: its letters and digits, in small.
+
+    >>> plain("ChestX-ray14")
+    'chestxray14'
+    """
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def _meaning(name: str) -> str:
-    """The first of the synonyms, or the name itself."""
-    plain = _plain(name)
-    return _MEANINGS.get(plain, plain)
-
-
-_MEANINGS = {_plain(name): _plain(names[0]) for names in SYNONYMS for name in names}
+_MEANINGS = {plain(name): plain(names[0]) for names in SYNONYMS for name in names}
 
 
 def _quoted(text: str) -> str:

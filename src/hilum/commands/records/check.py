@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hilum.commands._open import open_records
 from hilum.config import RecordsConfig
-from hilum.images.read import read_image
+from hilum.images.read import film_facts, read_image
 from hilum.progress import Progress
 from hilum.records.doctor import inspect, lines
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Settings(RecordsConfig):
-    """Looks at every radiograph: unreadable, blank, inverted, twice there, or in two splits."""
+    """Looks at every radiograph: unreadable, blank, inverted, with writing, twice there, or in two splits."""
 
     workers: int = 2
     """Threads that read."""
@@ -30,7 +30,11 @@ def check(config: Settings) -> int:
     records = open_records(config)
     with Progress("Looking", len(records), unit="radiographs") as line:
         diagnosis = inspect(
-            records, lambda image: read_image(Path(image)), workers=config.workers, progress=line.update
+            records,
+            lambda image: read_image(Path(image)),
+            burned_in=lambda image: film_facts(Path(image)).burned_in == "YES",
+            workers=config.workers,
+            progress=line.update,
         )
     sys.stdout.write("\n".join(lines(diagnosis, shown=config.shown)) + "\n")
     return 65 if diagnosis.errors else 0
