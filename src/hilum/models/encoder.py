@@ -52,6 +52,7 @@ class Encoder(nn.Module):
         top_k: int = 0,
         combine: Combine = "weighted",
         project: int = 0,
+        norm: bool = False,
     ) -> None:
         """Builds the backbone, then what pools its last map.
 
@@ -64,6 +65,7 @@ class Encoder(nn.Module):
             top_k: patches that are taken.
             combine: how they are joined.
             project: length of a projection of the embedding; 0: none.
+            norm: whether the mean goes through the network's norm for it.
 
         Raises:
             ConfigError: no such architecture or option, or it cannot be pooled so.
@@ -77,7 +79,7 @@ class Encoder(nn.Module):
         self.num_channels, self.strides = shape_of(self.net)
         self.notes = ""
         self.top_k = self.projection = None
-        self.set_pooling(Pooling(pool, top_k, combine, project))
+        self.set_pooling(Pooling(pool, top_k, combine, project, norm))
 
     def set_pooling(self, pooling: Pooling) -> None:
         """Replaces what pools the last map; a scorer of patches is a new one, unless there was one.
@@ -90,6 +92,8 @@ class Encoder(nn.Module):
                 f"pool is token, but arch {self.arch} has no class token; choose mean or top_k, or a ViT "
                 "that has one, as vit_small_patch16_224"
             )
+        if pooling.norm and (pooling.pool != "mean" or not isinstance(self._norm, nn.LayerNorm)):
+            raise ConfigError(f"pool is {pooling.pool}, but arch {self.arch} has no norm for that")
         before, self.top_k = self.top_k, None
         if pooling.pool == "top_k":
             side = -(-self.input.side // self.strides[-1])
@@ -164,7 +168,7 @@ class Encoder(nn.Module):
         if self.pooling.pool == "token":
             raise ConfigError(f"arch {self.arch} pools by its class token, which is in no map")
         pooled: Tensor = feature_map.mean((2, 3)) if self.top_k is None else self.top_k(feature_map)
-        return self._projected(pooled)
+        return self._projected(self._norm(pooled) if self.pooling.norm else pooled)
 
     def patch_scores(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B h w"]:
         """How much the scorer makes of each place of the last map; see `TopK.scores`.
@@ -183,6 +187,11 @@ class Encoder(nn.Module):
         if self.pooling.pool == "token":
             return self._projected(self.tokens(images)[0][:, 0])
         return self.pool(self.last_map(images))
+
+    @property
+    def _norm(self) -> nn.Module:
+        found = getattr(self.net, "fc_norm", None)
+        return found if isinstance(found, nn.Module) else nn.Identity()
 
     def _projected(self, embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
         return embedding if self.projection is None else self.projection(embedding)

@@ -36,6 +36,9 @@ class Pooling:
     """How they are joined; see `TopK`."""
     project: int = 0
     """Length of a learnt projection of the embedding, that came with its weights; 0: there is none."""
+    norm: bool = False
+    """Whether the mean goes through the norm that the network has for it (timm's `fc_norm`), and that came
+    with its weights."""
 
     def __post_init__(self) -> None:
         if self.pool != "top_k":  # so that equal poolings are equal

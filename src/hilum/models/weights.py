@@ -60,8 +60,9 @@ class Header:
         for name in ("crop", "colour_mean", "colour_std", "upsample"):  # left out where they say nothing, too
             if values["input"][name] == new[name]:
                 values["input"].pop(name)
-        if not values["pooling"]["project"]:
-            values["pooling"].pop("project")
+        for name in ("project", "norm"):
+            if not values["pooling"][name]:
+                values["pooling"].pop(name)
         if self.pooling == MEAN:  # left out where they say nothing, so that older versions read the file
             values.pop("pooling")
         for name in ("options", "detector"):

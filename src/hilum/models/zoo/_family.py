@@ -4,10 +4,13 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
+import timm
 import torch
 from torch import Tensor
 
+from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import MEAN, Pooling
@@ -132,7 +135,9 @@ def vit_arch(tensors: Mapping[str, Tensor], suffix: str = "") -> str:
     patch = tensors.get("patch_embed.proj.weight")
     if patch is None:
         return ""
-    size = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}.get(patch.shape[0], "")
+    size = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 1536: "giant"}.get(
+        patch.shape[0], ""
+    )
     return f"vit_{size}_patch{patch.shape[-1]}{suffix}" if size else ""
 
 
@@ -184,3 +189,43 @@ def from_children(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     children = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
     split = {name: name.partition(".") for name in tensors}
     return {f"{children.get(first, first)}.{rest}": tensors[n] for n, (first, _, rest) in split.items()}
+
+
+def in_colour(
+    side: int, fit: Literal["crop", "squash", "pad"] = "crop", *, crop: float = 1.0, clip: bool = False
+) -> InputSpec:
+    """How films are seen in three equal channels, each normalised by ImageNet's statistics, or by CLIP's."""
+    told = CLIP if clip else IMAGENET
+    return InputSpec(side, fit, crop=crop, **told)  # type: ignore[arg-type]
+
+
+def plain_vit(
+    file: ForeignFile, tensors: Mapping[str, Tensor], suffix: str = "_224", *, prefix: int = 1
+) -> tuple[str, dict[str, str], int]:
+    """The ViT of timm whose tensors, by its names, these are; its options; and the side of its images.
+
+    The number of heads is in no tensor: it is what the ViT of this width has in all papers, as in timm.
+
+    Args:
+        file: where they are from.
+        tensors: its tensors.
+        suffix: what its name in timm ends with.
+        prefix: tokens before the patches in the table of positions.
+
+    Raises:
+        WeightsError: timm has none of this width and depth, or its places are no square.
+    """
+    depths = {"tiny": 12, "small": 12, "base": 12, "large": 24, "huge": 32, "giant": 40}
+    width, patch = tensors["patch_embed.proj.weight"].shape[0], tensors["patch_embed.proj.weight"].shape[-1]
+    blocks = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    arch, options = vit_arch(tensors, suffix), {}
+    size = arch.split("_")[1] if arch else ""
+    if arch and not timm.is_model(arch):
+        usual = 14 if "dinov2" in suffix or size in ("huge", "giant") else 16
+        arch, options = f"vit_{size}_patch{usual}{suffix}", {"patch_size": str(patch)}
+    if not timm.is_model(arch) or blocks > depths[size]:
+        raise WeightsError(f"{file.path}: a ViT of {blocks} blocks, {width} channels wide, is not in timm")
+    places, side = tensors["pos_embed"].shape[-2], square_side(tensors["pos_embed"], patch, prefix=prefix)
+    if (side // patch) ** 2 != places - prefix:
+        raise WeightsError(f"{file.path}: {places - prefix} positions of patches are no square")
+    return arch, options, side
