@@ -19,8 +19,9 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hilum.errors import WeightsError
+from hilum.errors import ConfigError, WeightsError
 from hilum.images.spec import InputSpec
+from hilum.models.encoder import Encoder
 from hilum.models.foreign import read_foreign
 from hilum.models.recognise import families, open_foreign
 
@@ -151,7 +152,7 @@ def vit() -> nn.Module:
     net.heads = nn.Identity()
     for parameter in net.parameters():
         if parameter.ndim == 1:
-            nn.init.normal_(parameter, mean=float(parameter[0]), std=0.1)
+            nn.init.normal_(parameter, mean=float(parameter.detach()[0]), std=0.1)
     return net.eval()
 
 
@@ -639,3 +640,16 @@ def test_a_plain_resnet_sees_films_as_the_settings_say(tmp_path: Path) -> None:
     torch.save(flat()(), tmp_path / "resnet.pth")
     _, loaded = open_foreign(tmp_path / "resnet.pth", arch="resnet34", input_spec=SETTINGS)
     assert (loaded.family, loaded.input) == ("torchvision_resnet", SETTINGS)
+
+
+def test_a_hybrid_of_an_earlier_run_is_refused(tmp_path: Path) -> None:
+    content = moco_004_hybrid()
+    content["patch_embed"] = {n: t for n, t in content["patch_embed"].items() if ".4." not in n}
+    torch.save(content, tmp_path / "run1.pth")
+    with pytest.raises(WeightsError, match=r"on 2 convolutions.*expected 12 blocks"):
+        open_foreign(tmp_path / "run1.pth", arch="resnet18", input_spec=SETTINGS)
+
+
+def test_only_a_resnet_can_end_with_layer3() -> None:
+    with pytest.raises(ConfigError, match="follows the name of a ResNet"):
+        Encoder("densenet121_to_layer3", SETTINGS)

@@ -170,7 +170,7 @@ def densenet_arch(tensors: Mapping[str, Tensor]) -> str:
         len({name.split(".")[2] for name in tensors if name.startswith(f"features.denseblock{block}.")})
         for block in range(1, 5)
     )
-    known = {
+    known: dict[tuple[int, ...], str] = {
         (6, 12, 24, 16): "densenet121",
         (6, 12, 36, 24): "densenet161",
         (6, 12, 32, 32): "densenet169",
