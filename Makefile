@@ -32,6 +32,7 @@ bench: .venv/ready
 clean:
 	rm -rf .venv demo
 
-## make docs: the pages of the commands, from their --help
+## make docs: the pages of the commands, from their --help, and the table of checkpoints' families
 docs: .venv/ready
 	$(BIN)/python docs/commands.py
+	$(BIN)/python docs/families.py
