@@ -1,4 +1,4 @@
-"""DINOv2, with registers or without, and what was trained with its code: CheXFound, CXformer's kind.
+"""DINOv2, with registers or without, and what was trained with its code.
 
 Oquab et al. 2024, https://arxiv.org/abs/2304.07193; Darcet et al. 2024, https://arxiv.org/abs/2309.16588.
 Files: flat, as published, with mask_token and register_tokens; or {teacher} with backbone.* and heads, as
