@@ -726,6 +726,15 @@ def test_rad_dino_sees_518_pixels() -> None:
     assert read("dinov2", tensors).input == InputSpec(side=518, **IMAGENET)
 
 
+def test_registers_of_hugging_face_have_their_place() -> None:
+    with torch.device("meta"):
+        tensors = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL)).state_dict()
+        ours = timm.create_model("vit_small_patch14_reg4_dinov2", img_size=56, num_classes=0).state_dict()
+    plan = read("rad_dino", under("dinov2_with_registers.", tensors))
+    assert (plan.arch, plan.input) == ("vit_small_patch14_reg4_dinov2", InputSpec(side=56, **IMAGENET))
+    assert {n: t.shape for n, t in plan.tensors.items()} == {n: t.shape for n, t in ours.items()}
+
+
 def test_every_tensor_of_eva_x_base_has_its_place() -> None:
     with torch.device("meta"):
         theirs = eva(768, qkv_fused=False, scale_mlp=True).state_dict()

@@ -77,7 +77,7 @@ def by_new_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 FAMILY = Family(
     name="Ark, Ark+",
     source="https://github.com/jlianglab/Ark",
-    licence="the authors' own, for research only",
+    licence="Arizona State University's, for non-commercial research only",
     keys=(
         r"(state_dict|teacher)\.(module\.)?omni_heads\.0\.weight$",
         rf"(state_dict|teacher)\.(module\.)?{re.escape(TABLE)}$",

@@ -54,7 +54,7 @@ def _read(file: ForeignFile) -> Plan:
 FAMILY = Family(
     name="EVA-X",
     source="https://github.com/hustvl/EVA-X",
-    licence="MIT (code); weights by the terms of their data",
+    licence="as their authors say",
     keys=(
         r"((model_ema|model|module|state_dict)\.)*blocks\.0\.attn\.q_bias$",
         r"((model_ema|model|module|state_dict)\.)*blocks\.0\.mlp\.w(12|1)\.weight$",

@@ -4,8 +4,9 @@ Pérez-García et al. 2025, https://doi.org/10.1038/s42256-024-00965-w. Files: m
 `dinov2.`, with embeddings.* and encoder.layer.N.*. The embedding is the class token after the last norm, 768
 numbers. Films: the shorter side to 518 pixels, the middle, normalised by 0.5307 and 0.2583
 (preprocessor_config.json). Meta's own DINOv2 of that size is laid out alike: `--family dinov2` sees films by
-ImageNet's normalisation, as do other sizes and those with registers here. RAD-DINO's
-backbone_compatible.safetensors has DINOv2's layout: `--family rad_dino` reads that.
+ImageNet's normalisation, as do other sizes and those with registers here. CXformer, trained on films, is
+among those; its own normalisation was not verified. RAD-DINO's backbone_compatible.safetensors has DINOv2's
+layout: `--family rad_dino` reads that.
 """
 
 from dataclasses import replace
