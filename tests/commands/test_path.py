@@ -208,7 +208,7 @@ def test_messages_are_lines_with_exit_codes_not_traces(capsys, tmp_path):
         (["pretrain", "simcrl"], 2, "did you mean 'simclr'?"),
         (["transfer", "--record", "x"], 2, "did you mean '--records'?"),
         (["predict", str(tmp_path), "--records", "x.csv", "--out", "y"], 66, "give a run or a weights file"),
-        (["records"], 2, "check, preview, read, split"),
+        (["records"], 2, "check, merge, preview, read, split"),
     ]
     for words, code, text in cases:
         assert main(words) == code
