@@ -11,7 +11,7 @@ from hilum.data.boxes import BoxSource
 from hilum.data.loader import Loader
 from hilum.data.views import PLAIN_VIEW, ViewRecipe
 from hilum.images.store import build_store
-from hilum.images.warp import Geometry
+from hilum.images.warp import NUM_UNIFORMS, Geometry
 from hilum.records.table import Records
 
 SIDE = 96
@@ -90,7 +90,7 @@ def test_points_at_thirds_hold_a_turned_box_more_tightly(films):
     records, store = films
     corners, thirds = (BoxSource(records, store, ["Mass"], turned=way) for way in ("corners", "thirds"))
     turn = Geometry(rotate=20)
-    u = np.full((1, 20), 0.5)
+    u = np.full((1, NUM_UNIFORMS), 0.5)
     u[0, 4] = 0.9
     (matrix,) = turn.matrices(u, sizes=np.array([[128, 128]]), side=128, fit="squash")
     wide, tight = (source.on_view(0, matrix, 128)[0, :4] for source in (corners, thirds))
