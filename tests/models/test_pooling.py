@@ -220,7 +220,7 @@ def test_a_backbone_without_a_scorer_gets_a_new_one_and_the_log_says_so(ours, tm
         found = load_encoder(path, arch="test_resnet", input_spec=SPEC, pooling=Pooling("top_k", 2))
     images = torch.randn(2, 1, 64, 64)
     assert torch.equal(found.last_map(images), source.eval().last_map(images))
-    assert "the scorer of patches is new" in caplog.text
+    assert "pooled by top_k from here on; the scorer of patches is new" in caplog.text
     assert found.patch_scores(images).shape == (2, 2, 2)
 
 

@@ -85,7 +85,8 @@ def test_weights_that_do_not_cover_the_encoder_are_refused_with_a_count(tmp_path
     safetensors.torch.save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(
         WeightsError,
-        match=r"of \d+ tensors of --arch test_resnet fit; layer4.0.conv2.weight is missing.*Nothing",
+        match=r"of \d+ tensors of --arch test_resnet fit; layer4.0.conv2.weight is missing.*Nothing "
+        "was loaded",
     ):
         load_encoder(tmp_path / "x.safetensors", arch="test_resnet", input_spec=toys.SPEC)
 

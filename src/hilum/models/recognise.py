@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 ZOO = "hilum.models.zoo"
 SHOWN = 6
+NEW_SCORER = "pooled by top_k from here on; the scorer of patches is new"
 COUNTER = "num_batches_tracked"
 """Many published files are older than it; only a cumulative BatchNorm reads it."""
 Preprocessing = Literal["own", "clip", "settings"]
@@ -156,7 +157,7 @@ def open_foreign(
         encoder.notes = f"{about.name}, {about.source}; licence: {about.licence}"
     loaded = Loaded(
         path, _hash(path), name, about, plan, spec, len(encoder.net.state_dict()), plan.left, unexpected,
-        (*plan.adapted, *adapted, *(["the scorer of patches is new"] if encoder.top_k is not None else [])),
+        (*plan.adapted, *adapted, *([NEW_SCORER] if encoder.top_k is not None else [])),
         file.stubs,
     )  # fmt: skip
     return encoder.eval(), loaded

@@ -51,7 +51,7 @@ def _spec(file: ForeignFile) -> InputSpec:
 def _numbers(file: ForeignFile, name: str) -> tuple[float, ...]:
     """What the file says under a name, as text like `(0.485, 0.456, 0.406)`; none where it says none."""
     said = file.facts.get(name)
-    if not isinstance(said, str):
+    if not isinstance(said, str) or len(said) > 200:  # a parser can be broken by what is deep enough
         return (float(said),) if isinstance(said, int | float) else ()
     try:
         value = ast.literal_eval(said)
