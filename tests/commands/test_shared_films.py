@@ -2,7 +2,9 @@
 
 import json
 import logging
+from pathlib import Path
 
+import cv2
 import pandas as pd
 import pytest
 
@@ -29,8 +31,8 @@ def place(tmp_path):
     return tables
 
 
-def opened(path):
-    return open_store(StoreConfig(store=path.parents[1] / "store", store_size=48), Records.read(path))
+def opened(path, size=48):
+    return open_store(StoreConfig(store=path.parents[1] / "store", store_size=size), Records.read(path))
 
 
 def trained(place, site, name, init="random", **more):
@@ -54,6 +56,21 @@ def test_another_data_set_and_the_same_one_are_not_refused_for_their_names(place
     assert refuse_overlap(run, *opened(place["chexpert"]), allow=False) == 0
     with pytest.raises(RecordsError, match=r"was trained on \d patients and 6 films"):
         refuse_overlap(run, *opened(place["nih"]), allow=False)
+
+
+def test_a_film_is_known_again_in_another_file_under_another_patient_and_at_another_size(place):
+    run = trained(place, "chexpert", "run")
+    copies = place["chexpert"].parents[1] / "copies"
+    copies.mkdir()
+    table = pd.read_csv(place["chexpert"], dtype=str, keep_default_na=False)
+    for image in table["image"]:
+        film = cv2.imread(str(place["chexpert"].parent / image), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(copies / f"{Path(image).stem}.png"), film, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    table["image"] = [f"{Path(image).stem}.png" for image in table["image"]]
+    table["patient"] = "other-" + table["patient"]
+    table.drop(columns="site").to_csv(copies / "copies.csv", index=False)
+    with pytest.raises(RecordsError, match="was trained on 0 patients and 6 films"):
+        refuse_overlap(run, *opened(copies / "copies.csv", size=32), allow=False)
 
 
 def test_what_a_run_started_from_counts_too(place):

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -55,6 +56,29 @@ def test_films_are_averaged_down_to_the_shorter_side(tmp_path):
     squashed = build([str(tmp_path / "film.png")], tmp_path, size=32, aspect="squash")
     assert squashed.aspect == "squash"
     assert np.abs(squashed[0] - film.reshape(32, 3, 32, 5).mean((1, 3))).max() <= 0.51
+
+
+def test_the_hash_of_a_film_is_of_its_levels_in_full_size_whatever_the_store_and_the_file_are(tmp_path):
+    film = np.random.default_rng(0).integers(0, 256, (96, 160), np.uint8)
+    other = film.copy()
+    other[50, 50] ^= 1  # lost in an average of 3 x 3
+    for name, levels in {
+        "film": film,
+        "again": film,
+        "other": other,
+        "turned": film.reshape(160, 96),
+    }.items():
+        compression = [cv2.IMWRITE_PNG_COMPRESSION, 9 if name == "again" else 1]
+        cv2.imwrite(str(tmp_path / f"{name}.png"), levels, compression)
+    paths = [str(tmp_path / f"{name}.png") for name in ("film", "again", "other", "turned")]
+    stores = [build(paths, tmp_path / "stores", size=size) for size in (96, 32, 1)]
+    for store in stores:
+        hashes = [store.hash(row) for row in range(4)]
+        assert hashes[0] == hashes[1]
+        assert len(set(hashes)) == 3
+        assert hashes == [stores[0].hash(row) for row in range(4)]
+    by_hand = hashlib.blake2b(b"(96, 160)" + film.tobytes(), digest_size=12).hexdigest()
+    assert stores[0].hash(0) == by_hand
 
 
 def test_sixteen_bits_are_averaged_before_they_are_rounded_to_eight():
@@ -169,9 +193,9 @@ def _die_at(films, folder, kill_at):
     build(films, folder)
 
 
-@pytest.mark.parametrize("kill_at", range(13))
+@pytest.mark.parametrize("kill_at", range(14))
 def test_a_build_killed_at_any_write_resumes_to_the_same_store(films, tmp_path, monkeypatch, kill_at):
-    """Thirteen flushes: the journal's start, pixels and journal of four chunks, four files of the index."""
+    """Fourteen flushes: the journal's start, pixels and journal of four chunks, five files of the index."""
     whole = build(films, tmp_path / "whole")
     child = FORK.Process(target=_die_at, args=(films, tmp_path, kill_at))
     child.start()
@@ -183,7 +207,7 @@ def test_a_build_killed_at_any_write_resumes_to_the_same_store(films, tmp_path, 
     resumed = build(films, tmp_path)
     finished = sum(journal_flush < kill_at for journal_flush in (2, 4, 6, 8))
     assert len(decoded) == max(0, 30 - 8 * finished)
-    for name in ("pixels.u8", "index.npy", "keys.npy", "images.jsonl", "meta.json"):
+    for name in ("pixels.u8", "index.npy", "keys.npy", "hashes.npy", "images.jsonl", "meta.json"):
         assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import ImageError, StorageError
-from hilum.images.shrink import Aspect, Film, Reading, Unreadable, read_in_order
+from hilum.images.shrink import HASH_BYTES, Aspect, Film, Reading, Unreadable, read_in_order
 from hilum.progress import Progress
 
-FORMAT = 1
-"""Raised whenever the same files would give other pixels, so that old stores are not met."""
+FORMAT = 2
+"""Raised whenever the same files would give another store, so that old ones are not met."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ _Sides = tuple[int, int, int, int]
 
 @dataclass
 class _Built:
-    """What the finished chunks hold: sides of each film, then of its source; and the files that failed."""
+    """What the finished chunks hold: sides of each film, then of its source; its hash; files that failed."""
 
     films: list[_Sides]
+    hashes: list[str]
     failed: dict[str, str]
 
     @property
@@ -87,15 +88,17 @@ def fill(plan: Plan, *, exclude_unreadable: bool, workers: int | None, quiet: bo
 def _append(plan: Plan, pixels: BinaryIO, chunk: list[Reading], built: _Built) -> None:
     """Pixels reach the disk before the journal's line that vouches for them."""
     films = [(*one.pixels.shape, *one.source) for one in chunk if isinstance(one, Film)]
+    hashes = [one.hash for one in chunk if isinstance(one, Film)]
     failed = {one.path: one.reason for one in chunk if isinstance(one, Unreadable)}
     for one in chunk:
         if isinstance(one, Film):
             pixels.write(one.pixels.data)
     _flush(pixels)
     with (plan.path / "journal.jsonl").open("ab") as journal:
-        journal.write(json.dumps({"films": films, "failed": failed}).encode() + b"\n")
+        journal.write(json.dumps(vars(_Built(films, hashes, failed))).encode() + b"\n")
         _flush(journal)
     built.films += films
+    built.hashes += hashes
     built.failed |= failed
 
 
@@ -110,19 +113,20 @@ def _resume(plan: Plan) -> _Built:
             entry = json.loads(line)
         except ValueError:
             break
-        chunks.append(_Built([tuple(sides) for sides in entry["films"]], entry["failed"]))
+        chunks.append(_Built([tuple(sides) for sides in entry["films"]], entry["hashes"], entry["failed"]))
         length += chunks[-1].bytes
         if not line.endswith(b"\n") or length > written:
             chunks.pop()
             break
     passed = _readable([path for chunk in chunks for path in chunk.failed], plan)
-    built, kept = _Built([], {}), b""
+    built, kept = _Built([], [], {}), b""
     for chunk in chunks:
         if passed & chunk.failed.keys():
             break
         built.films += chunk.films
+        built.hashes += chunk.hashes
         built.failed |= chunk.failed
-        kept += json.dumps({"films": chunk.films, "failed": chunk.failed}).encode() + b"\n"
+        kept += json.dumps(vars(chunk)).encode() + b"\n"
     _replace(journal, kept)
     return built
 
@@ -141,6 +145,8 @@ def _commit(plan: Plan, built: _Built) -> None:
     order = np.argsort(keys, kind="stable")
     assert len(np.unique(keys)) == len(keys), "two paths have one 64-bit hash"
     _save(plan.path / "index.npy", np.column_stack([np.cumsum(sizes) - sizes, sides]))
+    hashes = np.frombuffer(bytes.fromhex("".join(built.hashes)), np.uint8)
+    _save(plan.path / "hashes.npy", hashes.reshape(len(kept), HASH_BYTES))
     _save(plan.path / "keys.npy", np.stack([keys[order], order.astype(np.uint64)]))
     _replace(plan.path / "images.jsonl", "".join(json.dumps(image) + "\n" for image in kept).encode())
     meta = {

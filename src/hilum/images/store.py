@@ -5,6 +5,7 @@
   pixels.u8       all films one after another, one byte per pixel
   index.npy       per film: first byte, height, width, height and width of the source file
   keys.npy        hashes of the paths, sorted, and the film of each
+  hashes.npy      a hash of each film's grey levels in the size of its file
   journal.jsonl   one line per finished chunk: what an interrupted building resumes from
   images.jsonl    the path of each film
   meta.json       settings and excluded files; written last, so its presence says that the store is complete
@@ -50,6 +51,7 @@ class Store:
         # Plain arrays over the maps: slicing a np.memmap costs ten times as much.
         self._index = np.asarray(np.load(path / "index.npy", mmap_mode="r", allow_pickle=False))
         self._keys = np.asarray(np.load(path / "keys.npy", mmap_mode="r", allow_pickle=False))
+        self._hashes = np.asarray(np.load(path / "hashes.npy", mmap_mode="r", allow_pickle=False))
         self._pixels = _map(path / "pixels.u8", int(meta["bytes"]))
 
     @classmethod
@@ -81,6 +83,10 @@ class Store:
         """Height and width of the file that a film was made from."""
         height, width = self._index[row, 3:].tolist()
         return height, width
+
+    def hash(self, row: int) -> str:
+        """Of the film's grey levels in the size of its file: the same in a store of any size."""
+        return bytes(self._hashes[row]).hex()
 
     def rows(self, images: Sequence[str]) -> NDArray[np.int64]:
         """The film of each path.
