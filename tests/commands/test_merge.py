@@ -200,3 +200,10 @@ def test_the_command_line_takes_tables_and_prints_the_way_to_the_result(tables, 
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == str(out)
     assert "  was 'Effusion' in nih" in printed
+
+
+def test_a_site_that_is_another_name_for_the_tables_own_is_said_once(tables):
+    table = pd.read_csv(tables[0], dtype=str, keep_default_na=False)
+    table.assign(site=["NIH ChestX-ray14", "", "St Mary", "RSNA"]).to_csv(tables[0], index=False)
+    records, _ = merged(tables)
+    assert records.table["site"].tolist()[:5] == ["nih", "nih", "nih/St Mary", "nih/RSNA", "chexpert"]

@@ -29,8 +29,8 @@ def read_groups(
     """The group of every radiograph, a column per grouping, by image; empty where it is unknown.
 
     `columns` are those of the records (sex, age, view, site, a finding), or any other of the file at `path`
-    that the records were read from, all rows of it; none: those of `USUAL` that there are. Ages become bands
-    that begin at `age_bands`. Upper and lower case are the same.
+    that the records were read from, all rows of it; none: those of `USUAL` that there are and in which
+    radiographs differ. Ages become bands that begin at `age_bands`. Upper and lower case are the same.
 
     Raises:
         ConfigError: there is no such column, or the bands do not ascend.
@@ -39,7 +39,8 @@ def read_groups(
     _check_bands(age_bands)
     path, table = Path(path).expanduser(), records.table
     known = [name for name in table.columns if name not in ("image", "split", "text", "boxes")]
-    wanted = list(dict.fromkeys(columns)) or [name for name in USUAL if name in known]
+    usual = [name for name in USUAL if name in known and len(set(table[name]) - {""}) > 1]
+    wanted = list(dict.fromkeys(columns)) or usual
     others = _others(path, len(records)) if any(name not in known for name in wanted) else {}
     found: dict[str, list[str]] = {}
     for name in wanted:

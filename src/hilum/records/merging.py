@@ -14,6 +14,7 @@ from hilum.records.columns import PARTS
 from hilum.records.defects import SHOWN, listed
 from hilum.records.harmonise import Contradiction, State, contradictions, fill_parents, renamed, states
 from hilum.records.matching import meaning
+from hilum.records.overlap import dataset_of
 from hilum.records.table import Records
 
 
@@ -89,7 +90,8 @@ def merge(
     two sites stay two patients. Splits stay as they are. What a table has no column for is unknown.
 
     Args:
-        tables: each with its site's name. A table's own sites are kept behind it: `nih/A`.
+        tables: each with its site's name. A table's own sites are kept behind it, `nih/A`, unless they are
+            another name for it.
         common: only findings that every table has a column of; all that any has otherwise.
         fill: whether unknown wider findings are filled in from narrower ones; see `fill_parents`.
         complete: as there, of all tables or, as in `nih=Lung Opacity`, of one.
@@ -194,7 +196,8 @@ def _renamed(records: Records, names: Mapping[str, str]) -> Records:
 def _of_site(records: Records, site: str) -> Records:
     table = records.table
     own = table["site"] if "site" in table else pd.Series("", index=table.index, dtype="str")
-    sites = [f"{site}/{cell}" if cell else site for cell in own]
+    same = {cell: dataset_of(cell) is not None and dataset_of(cell) == dataset_of(site) for cell in set(own)}
+    sites = [f"{site}/{cell}" if cell and not same[cell] else site for cell in own]
     table = table.assign(site=pd.Series(sites, dtype="str"), patient=f"{site}/" + table["patient"])
     if "study" in table:
         table["study"] = [f"{site}/{cell}" if cell else "" for cell in table["study"]]

@@ -11,7 +11,10 @@ adults.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
+
+import pandas as pd
 
 from hilum.records.matching import plain
 from hilum.records.table import Records
@@ -27,6 +30,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "NIH BBox": ("nihbbox", "nihboxes", "bboxlist2017"),
     "NIH-CXR-LT": (),
     "SIIM-ACR Pneumothorax": ("siim", "siimacr", "siimptx"),
+    "RANZCR CLiP": ("ranzcr",),
     "ChestX-Det": ("chestxdet10",),
     "ChestMNIST": (),
     "SLAKE": (),
@@ -52,8 +56,13 @@ NAMES: dict[str, tuple[str, ...]] = {
     "PneumoniaMNIST": (),
     "COVID-19 Radiography": ("covid19radiographydatabase", "covidradiography"),
     "COVIDx": ("covidxcxr",),
+    "BRAX": (),
+    "Open-i": ("indiana", "indianauniversity", "iuxray"),
+    "JSRT": (),
+    "TB Portals": (),
 }
-"""Data sets, and other names for them; only letters and digits count."""
+"""Data sets, and other names for them; only letters and digits count. Each one that has a source is here, also
+where it shares films with none: by its name `hilum records read` fills the column `site`."""
 
 
 class Overlap(NamedTuple):
@@ -77,6 +86,9 @@ OVERLAPS = (
     Overlap("NIH-CXR-LT", NIH, "more labels and another split", "https://arxiv.org/abs/2208.13365"),
     Overlap(
         "SIIM-ACR Pneumothorax", NIH, "masks for its films", "https://doi.org/10.1007/s10278-019-00299-9"
+    ),
+    Overlap(
+        "RANZCR CLiP", NIH, "labels of tubes for its films", "https://doi.org/10.1038/s41597-021-01066-8"
     ),
     Overlap("ChestX-Det", NIH, "boxes for 3,578 of its films", "https://arxiv.org/abs/2104.10326"),
     Overlap("ChestMNIST", NIH, "its films made small", _MEDMNIST),
@@ -109,7 +121,7 @@ OVERLAPS = (
 def dataset_of(name: str) -> str | None:
     """The data set that a name means; None for what is none of them, such as a hospital.
 
-    Of a name such as `nih/A`, which merged tables have, the first part that means one counts.
+    Of a name such as `nih/A`, which some tables have, the first part that means one counts.
 
     >>> dataset_of("ChestX-ray14"), dataset_of("merged/rsna"), dataset_of("St Mary")
     ('NIH ChestX-ray14', 'RSNA Pneumonia', None)
@@ -121,6 +133,21 @@ def datasets_in(records: Records) -> tuple[str, ...]:
     """The data sets that a table's column `site` names."""
     sites = records.table["site"].unique() if "site" in records.table else ()
     return tuple(sorted({found for site in sites if (found := dataset_of(site))}))
+
+
+def of_dataset(records: Records, name: str) -> Records:
+    """With the data set in the column `site`, before sites that a table has already, as in `TB Portals/x`.
+
+    Nothing changes where the name is no data set's, or all sites name one themselves.
+    """
+    dataset = dataset_of(name)
+    own = records.table["site"].tolist() if "site" in records.table else [""] * len(records)
+    if dataset is None or all(map(dataset_of, own)):
+        return records
+    sites = [f"{dataset}/{site}" if site else dataset for site in own]
+    table = records.table.drop(columns="site", errors="ignore")
+    table.insert(3, "site", pd.Series(sites, index=table.index, dtype="str"))
+    return replace(records, table=table)
 
 
 def overlap(one: str, other: str) -> tuple[Overlap, ...]:

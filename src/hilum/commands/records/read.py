@@ -8,6 +8,7 @@ from hilum import find
 from hilum.config import Config, settings_in
 from hilum.errors import MissingError, OutputError
 from hilum.images.identity import film_columns
+from hilum.records.overlap import of_dataset
 
 EXAMPLE = "hilum records read rsna --root rsna-pneumonia --out rsna.csv"
 TAKES = "source"
@@ -16,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Settings(Config):
-    """Writes a data set as one table, with all defects named at once and nothing left out silently."""
+    """Writes a data set as one table, with all defects named at once and nothing left out silently.
+
+    The column site has the data set's name, by which a test on films of what was trained on is refused.
+    """
 
     source: str
     """A file of hilum.records.sources by its name, or a dotted module of your own."""
@@ -37,7 +41,7 @@ def read(config: Settings) -> Path:
     given = {name: getattr(config, name) for name in own}
     if "look" in signature(module.read).parameters:
         given["look"] = film_columns  # a source that reads headers of films, which its room cannot
-    records = module.read(config.root, **given)
+    records = of_dataset(module.read(config.root, **given), config.source)
     records.write(config.out)
     positives = ", ".join(f"{int((records.table[f] == 1).sum())} {f}" for f in records.findings)
     patients = records.table["patient"].nunique()
