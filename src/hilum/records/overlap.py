@@ -61,7 +61,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "JSRT": (),
     "TB Portals": (),
 }
-"""Data sets, and other names for them; only letters and digits count. Each one that has a source is here, also
+"""Data sets, and other names for them; only letters and digits count. Each that has a source is here, also
 where it shares films with none: by its name `hilum records read` fills the column `site`."""
 
 

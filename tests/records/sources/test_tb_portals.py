@@ -58,7 +58,8 @@ def test_resistance_is_the_case_s_and_cavities_are_any_reader_s(tmp_path, caplog
     np.testing.assert_array_equal(records.table["Drug Resistance"], [1, 1, 0, np.nan])
     np.testing.assert_array_equal(records.table["Cavity"], [1, np.nan, 0, np.nan])
     assert records.table["patient"].tolist() == ["p1", "p1", "p2", "p4"]
-    assert records.table["site"].tolist() == ["Georgia", "Georgia", "Moldova", "Romania"]
+    countries = ["Georgia", "Georgia", "Moldova", "Romania"]
+    assert records.table["site"].tolist() == [f"TB Portals/{country}" for country in countries]
     assert records.table["sex"].tolist() == ["M", "M", "F", "M"]
     assert records.table["age"].tolist() == ["34", "34", "51", "63"]
     assert "1 left out: the release calls them outliers; --outliers keeps them: '1.2.4'" in caplog.text
