@@ -4,6 +4,7 @@ import ast
 import itertools
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -43,8 +44,9 @@ class Config(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+@cache
 def settings_in(source: Path, name: str = "Settings") -> type[Config]:
-    """The settings that a file defines, made without running the rest of it.
+    """The settings that a file defines, made once and without running the rest of it.
 
     This is how `--help` shows a command's or a method's settings without importing torch: the class and the
     imports from `hilum.config`, `typing`, `pydantic` and `pathlib` are all that is executed.
@@ -74,6 +76,7 @@ def settings_in(source: Path, name: str = "Settings") -> type[Config]:
     return found
 
 
+@cache
 def joined(name: str, *parts: type[Config]) -> type[Config]:
     """One settings class with the fields of several, those of the first first."""
     return type(name, tuple(reversed(parts)), {"__module__": __name__, "__doc__": parts[0].__doc__})

@@ -49,6 +49,7 @@ def test_without_umap_the_message_says_what_to_install(monkeypatch):
         umap(np.eye(4))
 
 
+@pytest.mark.slow  # umap compiles for half a minute
 @pytest.mark.parametrize("num", [5, 40])
 def test_umap_keeps_two_clusters_apart_and_repeats_itself(num):
     pytest.importorskip("umap")
