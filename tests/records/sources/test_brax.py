@@ -96,3 +96,17 @@ def test_a_wrong_root_is_named(tmp_path):
         MissingError, match=r"expected master_spreadsheet_update\.csv or master_spreadsheet\.csv"
     ):
         read(tmp_path)
+
+
+def test_files_that_no_row_names_and_other_columns_are_said(tmp_path, caplog):
+    tree(tmp_path / "brax" / "1.1.0")
+    film(tmp_path / "brax" / "1.1.0" / "images" / "id_0d" / "1.png")
+    with caplog.at_level(logging.INFO):
+        assert len(read(tmp_path)) == 3
+    assert (
+        "1 left out: files that no row of master_spreadsheet_update.csv names: 'images/id_0d/1.png'"
+        in caplog.text
+    )
+    text(tmp_path / "brax" / "1.1.0" / "master_spreadsheet_update.csv", "PngPath,PatientId")
+    with pytest.raises(RecordsError, match="has no column 'PatientID'; did you mean 'PatientId'"):
+        read(tmp_path)

@@ -30,6 +30,8 @@ def read(config: Settings) -> Path:
     """Writes the table and returns its path."""
     if config.out.exists():
         raise OutputError(f"{config.out}: is there already; give another --out or remove it")
+    if config.root.is_file():
+        raise MissingError(f"{config.root}: is a file; --root is the folder that it lies in or unpacks to")
     if not config.root.is_dir():
         raise MissingError(f"{config.root}: no such folder")
     module = find.module("hilum.records.sources", config.source)
