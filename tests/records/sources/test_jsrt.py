@@ -112,3 +112,10 @@ def test_raw_films_are_refused_with_the_way_out(tmp_path):
         MissingError, match=r"expected CLNDAT_EN\.txt and CNNDAT_EN\.TXT, or jsrt_metadata\.csv"
     ):
         jsrt.read(tmp_path / "nowhere")
+
+
+def test_a_mask_of_the_name_of_a_film_is_refused(tmp_path):
+    films(tmp_path / "films", 8)
+    films(tmp_path / "masks", 8)
+    with pytest.raises(RecordsError, match=r"JPCNN002 is there twice, as .*films.*masks.*; move one away"):
+        jsrt.read(tree(tmp_path))
