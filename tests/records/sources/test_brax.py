@@ -72,6 +72,10 @@ def test_dicom_files_and_other_views(tmp_path):
     found = read(tree(tmp_path), films="dicom", views=[])
     assert len(found) == 4
     assert found.table["image"].str.contains("Anonymized_DICOMs/id_").all()
+    (tmp_path / "images").rename(tmp_path / "pictures")
+    with pytest.raises(MissingError, match="expected images/ in it, which --films png reads"):
+        read(tmp_path)
+    (tmp_path / "pictures").rename(tmp_path / "images")
     with pytest.raises(ConfigError, match="--views LATERAL: no film is of these; views are 'AP', 'L', 'PA'"):
         read(tmp_path, views=["LATERAL"])
 

@@ -44,9 +44,11 @@ def label(records, finding):
     return records.labels[:, records.findings.index(finding)].tolist()
 
 
-def test_findings_splits_patients_and_views_are_those_of_the_sheets(tmp_path):
+def test_findings_splits_patients_and_views_are_those_of_the_sheets(tmp_path, caplog):
     out = tmp_path / "table.csv"
-    assert main(["records", "read", "chexpert", "--root", str(tree(tmp_path)), "--out", str(out)]) == 0
+    with caplog.at_level(logging.INFO):
+        assert main(["records", "read", "chexpert", "--root", str(tree(tmp_path)), "--out", str(out)]) == 0
+    assert "5 labels are uncertain (-1); what reads the table needs --uncertain" in caplog.text
     found = Records.read(out, uncertain=["lovt", "one"])
     assert len(found.findings) == 14
     assert found.table["patient"].tolist() == ["patient00001", "patient00002", "patient00003", "patient64541"]
@@ -136,7 +138,7 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
 
 
 def test_a_wrong_root_and_a_column_that_lacks_are_named(tmp_path):
-    with pytest.raises(MissingError, match=r"expected train.csv in it"):
+    with pytest.raises(MissingError, match=r"expected train.csv and valid.csv in it"):
         read(tmp_path)
     tree(tmp_path)
     text(tmp_path / "CheXpert-v1.0-small" / "train.csv", HEADER.replace("Edema", "Oedema"))

@@ -223,11 +223,14 @@ def test_sheets_that_were_unpacked_folders_above_and_patients_in_the_root_are_re
     assert read(base).table["study"].equals(whole["study"])
 
 
-def test_of_two_kinds_of_one_film_the_jpg_is_read(tmp_path):
+def test_of_two_kinds_of_one_film_the_jpg_is_read_and_films_of_no_row_are_counted(tmp_path, caplog):
     tree(tmp_path)
+    film(tmp_path / "files" / "p10" / "p10000032" / "s50414267" / "f.jpg")
     for path in sorted((tmp_path / "files").rglob("*.jpg"))[:3]:
         path.with_suffix(".dcm").write_bytes(b"")
-    assert read(tmp_path).table["image"].str.endswith(".jpg").all()
+    with caplog.at_level(logging.INFO):
+        assert read(tmp_path).table["image"].str.endswith(".jpg").all()
+    assert "1 left out: films that no row of mimic-cxr-2.0.0-metadata.csv.gz names: 'p10/p1" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -258,5 +261,5 @@ def test_reports_of_a_wrong_folder_are_one_line(tmp_path):
         RecordsError, match=r"none of 4 reports is there, such as p10/p10000032/s50414267\.txt"
     ):
         read(tmp_path / "mimic", reports=tmp_path / "other")
-    with pytest.raises(MissingError, match=r"expected p10 or p11 .* in it; .*give that as --reports"):
+    with pytest.raises(MissingError, match=r"expected one of p10 to p19 in it; .*give that as --reports"):
         read(tmp_path / "mimic", reports=tmp_path / "other" / "files" / "p10")

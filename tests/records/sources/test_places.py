@@ -23,6 +23,15 @@ def test_a_folder_that_an_archive_made_around_the_data_set_is_entered_and_said(t
     assert caplog.messages == [f"{place} is read, since {tmp_path} has no train.csv"]
 
 
+def test_a_folder_of_another_data_set_with_the_same_names_is_not_entered(tmp_path):
+    text(tmp_path / "ranzcr" / "train.csv", "UID")
+    text(tmp_path / "sets" / "chexpert" / "train.csv", "Path")
+    text(tmp_path / "sets" / "chexpert" / "valid.csv", "Path")
+    assert start_of(tmp_path, "train.csv", beside=["valid.csv"]) == tmp_path / "sets" / "chexpert"
+    with pytest.raises(MissingError, match=r"expected train\.csv and test\.csv in it"):
+        start_of(tmp_path, "train.csv", beside=["test.csv"])
+
+
 def test_of_two_copies_none_is_chosen(tmp_path):
     for name in ("CheXpert-v1.0", "CheXpert-v1.0-small"):
         text(tmp_path / name / "train.csv", "Path")

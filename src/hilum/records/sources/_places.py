@@ -25,23 +25,29 @@ def found(root: Path, *names: str, flag: str = "--root") -> Path:
     for name in names:
         if (root / name).exists():
             return root / name
-    raise MissingError(f"{root}: expected {' or '.join(names)} in it; {_elsewhere(root, names, flag)}")
+    raise MissingError(f"{root}: expected {_either(names)} in it; {_elsewhere(root, names, (), flag)}")
 
 
-def start_of(root: Path, *names: str, flag: str = "--root") -> Path:
+def start_of(root: Path, *names: str, beside: Sequence[str] = (), flag: str = "--root") -> Path:
     """The folder that has one of some files or folders in it: the root, or the only one near below it.
 
     So that a folder which an archive or a download made around the data set is no hindrance; it is logged.
 
+    Args:
+        root: the folder that the user named.
+        names: what a folder has one of.
+        beside: what it has all of, where names alone are those of other data sets too.
+        flag: the setting that named the root.
+
     Raises:
         MissingError: none has, or several have; the message names them.
     """
-    if any((root / name).exists() for name in names):
+    if _has(root, names, beside):
         return root
-    near = _below(root, names)
+    near, wanted = _below(root, names, beside), " and ".join([_either(names), *beside])
     if len(near) != 1:
-        raise MissingError(f"{root}: expected {' or '.join(names)} in it; {_elsewhere(root, names, flag)}")
-    logging.getLogger(__name__).info("%s is read, since %s has no %s", near[0], root, " or ".join(names))
+        raise MissingError(f"{root}: expected {wanted} in it; {_elsewhere(root, names, beside, flag)}")
+    logging.getLogger(__name__).info("%s is read, since %s has no %s", near[0], root, wanted)
     return near[0]
 
 
@@ -96,7 +102,22 @@ def _leads_out(entry: os.DirEntry[str], root: str, linked: set[str]) -> bool:
     return True
 
 
-def _below(root: Path, names: Sequence[str]) -> list[Path]:
+def _has(folder: Path, names: Sequence[str], beside: Sequence[str]) -> bool:
+    return any((folder / name).exists() for name in names) and all(
+        (folder / name).exists() for name in beside
+    )
+
+
+def _either(names: Sequence[str]) -> str:
+    """Names in a message, of ten or more the first and the last.
+
+    >>> _either(["p10", "p11"]), _either([f"p{number}" for number in range(10, 20)])
+    ('p10 or p11', 'one of p10 to p19')
+    """
+    return " or ".join(names) if len(names) < 10 else f"one of {names[0]} to {names[-1]}"
+
+
+def _below(root: Path, names: Sequence[str], beside: Sequence[str]) -> list[Path]:
     """The nearest folders below that have one of some files or folders in them, all of the same depth."""
     level, listed_folders = [root], 0
     for _ in range(_DEPTH):
@@ -110,21 +131,19 @@ def _below(root: Path, names: Sequence[str]) -> list[Path]:
             except OSError:
                 continue  # it only looks for a better message
             below += map(Path, sorted(some))
-        near = [folder for folder in below[:_MOST_LISTED] if any((folder / name).exists() for name in names)]
+        near = [folder for folder in below[:_MOST_LISTED] if _has(folder, names, beside)]
         if near:
             return near
         level = below
     return []
 
 
-def _elsewhere(root: Path, names: Sequence[str], flag: str) -> str:
+def _elsewhere(root: Path, names: Sequence[str], beside: Sequence[str], flag: str) -> str:
     """The end of a message about a root without what was expected: where that is, or what to do."""
-    near = _below(root, names)
+    near = _below(root, names, beside)
     if len(near) > 1:
         return f"say with {flag} which is meant: {listed(map(str, near))}"
-    above = [
-        folder for folder in root.absolute().parents[:3] if any((folder / name).exists() for name in names)
-    ]
+    above = [folder for folder in root.absolute().parents[:3] if _has(folder, names, beside)]
     if near or above:
         return f"it is in {(near or above)[0]}: give that as {flag}"
     packed = sorted(path.name for path in root.glob("*.zip"))

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.config import Config
+from hilum.errors import MissingError
 from hilum.records.cells import ages
 from hilum.records.defects import Defects
 from hilum.records.sources._chexpert import FINDINGS, labels_of
@@ -69,7 +70,9 @@ def read(root: Path, *, films: str, views: list[str], blank: str, only_present: 
         RecordsError: the files have defects; all of them are in the message.
     """
     path = found(start_of(root, *SHEETS), *SHEETS)
-    folder = found(path.parent, FOLDERS[films])
+    folder = path.parent / FOLDERS[films]
+    if not folder.is_dir():
+        raise MissingError(f"{path.parent}: expected {folder.name}/ in it, which --films {films} reads")
     defects = Defects(path)
     rows = sheet(path, [PATHS[films], *DETAILS, *FINDINGS], defects)
     defects.check()

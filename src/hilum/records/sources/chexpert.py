@@ -43,7 +43,6 @@ from hilum.records.sources._more import left_out
 from hilum.records.sources._tables import (
     by_name,
     files_below,
-    found,
     keep,
     records_of,
     sexes,
@@ -105,8 +104,8 @@ def read(
         if name not in FINDINGS:
             near = did_you_mean(name, FINDINGS) or f"; there are {listed(FINDINGS)}"
             raise ConfigError(f"--multiclass {name}: there is no such finding{near}")
-    base = start_of(root, "train.csv")
-    sheets = {base / "train.csv": "train", found(base, "valid.csv"): valid}
+    base = start_of(root, "train.csv", beside=["valid.csv"])
+    sheets = {base / "train.csv": "train", base / "valid.csv": valid}
     tests = base if test is None else start_of(test, *TEST_SHEETS, flag="--test")
     several = [name for name in TEST_SHEETS if (tests / name).is_file()]
     if len(several) > 1:

@@ -75,6 +75,9 @@ def read(root: Path) -> Records:
     films = {
         name: path for name, path in files_below(root).items() if re.fullmatch(r"JPC[LN]N\d{3}", path.stem)
     }
+    masks = [name for name in films if "mask" in name.rpartition("/")[0].lower()]
+    left_out(log, masks, "masks of lungs are no films")
+    films = {name: path for name, path in films.items() if name not in masks}
     there = by_name(films, lambda name: Path(name).stem, defects)
     raw = files_below(root, (".img",))
     if raw and not there:

@@ -105,52 +105,31 @@ def read(
         RecordsError: the files have defects; all of them are in the message.
     """
     base = mimic_start(root)
-    paths = [mimic_sheet(base, name) for name in ("metadata", "split", labeller)]
-    told = mimic_sheet(base, "test-set-labeled") if test_labels == "radiologist" else None
+    metadata, splitting = (mimic_sheet(base, name) for name in ("metadata", "split"))
+    labelled = [mimic_sheet(base, labeller)]
+    if test_labels == "radiologist":
+        labelled.append(mimic_sheet(base, "test-set-labeled"))
     folder = mimic_folder(base)
     defects = Defects(base)
-    films = sheet(paths[0], [*_KEYS, "ViewPosition"], defects)
-    splits = sheet(paths[1], ["dicom_id", "split"], defects)
-    exams = [sheet(path, ["study_id", *FINDINGS], defects, older=OLDER) for path in (paths[2], told) if path]
+    films = sheet(metadata, [*_KEYS, "ViewPosition"], defects)
+    splits = sheet(splitting, ["dicom_id", "split"], defects)
+    exams = {path.name: sheet(path, ["study_id", *FINDINGS], defects, older=OLDER) for path in labelled}
     defects.check()
-    _refuse_repeated(films, "dicom_id", paths[0].name, defects)
-    _refuse_repeated(splits, "dicom_id", paths[1].name, defects)
-    known = [
-        _labels(table, blank, path.name, defects)
-        for table, path in zip(exams, [path for path in (paths[2], told) if path], strict=True)
-    ]
-    split = films["dicom_id"].map(splits.drop_duplicates("dicom_id").set_index("dicom_id")["split"])
-    _refuse_splits(films, splits, (paths[0].name, paths[1].name), defects)
+    table = _described(films, splits, (metadata.name, splitting.name), defects)
+    labels = {name: _labels(rows, blank, name, defects) for name, rows in exams.items()}
     defects.check()
-    table = pd.DataFrame(
-        {
-            "line": films["line"],
-            "sheet": paths[0].name,
-            "patient": films["subject_id"],
-            "split": split.map({cell: split_of(cell) for cell in set(split)}),
-            "study": films["study_id"],
-            "view": films["ViewPosition"].str.strip(),
-            "dicom": films["dicom_id"],
-        }
-    )
-    if told is not None:
-        others = set(known[1].index) - set(table["study"][table["split"] == "test"])
-        left_out(log, others, f"exams of {told.name} that the test split does not have")
+    there = _films(folder)
+    left_out(log, set(there) - set(table["name"]), f"films that no row of {metadata.name} names")
+    for name, known in list(labels.items())[1:]:
+        others = set(known.index) - set(table["study"][table["split"] == "test"])
+        left_out(log, others, f"exams of {name} that the test split does not have")
     table = of_views(table, views)
     if reports is not None:
         table = _with_texts(table, reports, section, defects)
-    places = "p" + table["patient"].str[:2] + "/p" + table["patient"] + "/s" + table["study"]
-    table = with_films(
-        table, places + "/" + table["dicom"], _films(folder), defects, only_present=only_present
-    )
+    table = with_films(table, table["name"], there, defects, only_present=only_present)
     defects.check()
-    values = np.array(known[0].reindex(table["study"]), np.float64)
-    _say_unlabelled(values, paths[2].name)
-    if told is not None:
-        test = (table["split"] == "test").to_numpy()
-        values[test] = known[1].reindex(table["study"][test]).to_numpy(np.float64)
-        _say_unlabelled(values[test], told.name)
-    return records_of(table.drop(columns="dicom"), dict(zip(FINDINGS, values.T, strict=True)))
+    values = _joined(labels, table)
+    return records_of(table.drop(columns="name"), dict(zip(FINDINGS, values.T, strict=True)))
 
 
 def section_of(report: str, section: str) -> str:
@@ -184,10 +163,12 @@ def _part_of(header: str) -> str:
 def _films(folder: Path) -> dict[str, Path]:
     """The films by their path without its ending, which of several endings is the first of `_ENDINGS`."""
     there: dict[str, Path] = {}
-    for name, path in sorted(
-        files_below(folder, _ENDINGS).items(), key=lambda one: _ENDINGS.index(one[1].suffix.lower())
-    ):
-        there.setdefault(name.rpartition(".")[0], path)
+    ranks: dict[str, int] = {}
+    for name, path in files_below(folder, _ENDINGS).items():
+        stem, point, ending = name.rpartition(".")
+        rank = _ENDINGS.index(point + ending.lower())
+        if rank < ranks.get(stem, len(_ENDINGS)):
+            there[stem], ranks[stem] = path, rank
     return there
 
 
@@ -198,10 +179,38 @@ def _labels(exams: pd.DataFrame, blank: str, file: str, defects: Defects) -> pd.
     return pd.DataFrame(labels, index=exams["study_id"].str.strip())
 
 
-def _say_unlabelled(values: NDArray[np.float64], file: str) -> None:
-    without = int(np.isnan(values).all(axis=1).sum())
-    if without:
-        log.info("%d of %d films have no labels: their exam is not in %s", without, len(values), file)
+def _joined(labels: dict[str, pd.DataFrame], table: pd.DataFrame) -> NDArray[np.float64]:
+    """The labels of every film by its exam; of two sheets the second has those of the test split."""
+    values = np.empty((len(table), len(FINDINGS)))
+    whose = [np.ones(len(table), bool), (table["split"] == "test").to_numpy()]
+    for (name, known), rows in zip(labels.items(), whose[: len(labels)], strict=True):
+        values[rows] = known.reindex(table["study"][rows]).to_numpy(np.float64)
+        without = int(np.isnan(values[rows]).all(axis=1).sum())
+        if without:
+            log.info("%d of %d films have no labels: their exam is not in %s", without, rows.sum(), name)
+    return values
+
+
+def _described(
+    films: pd.DataFrame, splits: pd.DataFrame, files: tuple[str, str], defects: Defects
+) -> pd.DataFrame:
+    """What the sheets of films and of splits say of every film; `name` is its path without the ending."""
+    for rows, file in zip((films, splits), files, strict=True):
+        _refuse_repeated(rows, "dicom_id", file, defects)
+    _refuse_splits(films, splits, files, defects)
+    split = films["dicom_id"].map(splits.drop_duplicates("dicom_id").set_index("dicom_id")["split"])
+    places = "p" + films["subject_id"].str[:2] + "/p" + films["subject_id"] + "/s" + films["study_id"]
+    return pd.DataFrame(
+        {
+            "line": films["line"],
+            "sheet": files[0],
+            "patient": films["subject_id"],
+            "split": split.map({cell: split_of(cell) for cell in set(split.dropna())}),
+            "study": films["study_id"],
+            "view": films["ViewPosition"].str.strip(),
+            "name": places + "/" + films["dicom_id"],
+        }
+    )
 
 
 def _refuse_repeated(table: pd.DataFrame, key: str, file: str, defects: Defects) -> None:

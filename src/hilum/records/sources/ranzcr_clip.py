@@ -26,7 +26,6 @@ from hilum.records.sources._more import left_out
 from hilum.records.sources._tables import (
     by_name,
     files_below,
-    found,
     numbers,
     records_of,
     sheet,
@@ -67,15 +66,14 @@ def read(root: Path, *, only_present: bool) -> Records:
         MissingError: the sheet or the films are not there.
         RecordsError: the files have defects; all of them are in the message.
     """
-    path = start_of(root, "train.csv") / "train.csv"
-    folder = found(path.parent, "train")
+    path = start_of(root, "train.csv", beside=["train"]) / "train.csv"
     defects = Defects(path)
     rows = sheet(path, ["StudyInstanceUID", *FINDINGS, "PatientID"], defects)
     defects.check()
     labels = np.column_stack([numbers(rows[name], defects, rows["line"]) for name in FINDINGS])
     uid = rows["StudyInstanceUID"].str.strip()
     table = pd.DataFrame({"line": rows["line"], "patient": rows["PatientID"], "study": uid})
-    there = by_name(files_below(folder), lambda name: Path(name).stem, defects)
+    there = by_name(files_below(path.parent / "train"), lambda name: Path(name).stem, defects)
     left_out(log, set(there) - set(uid), "films that no row of train.csv names")
     table = with_films(table, uid, there, defects, only_present=only_present)
     defects.check()
