@@ -246,6 +246,7 @@ def test_of_two_kinds_of_one_film_the_jpg_is_read_and_films_of_no_row_are_counte
         (" EXAMINATION: CHEST (PA AND LAT)\n\n FINDINGS AND IMPRESSION: Clear.", "", "Clear."),
         (" CHEST, PA LATERAL:\n\n INDICATION: Cough.\n\n FINDINGS: Clear.", "Clear.", ""),
         (" TYPE OF EXAMINATION: Chest PA.\n\n Findings: Clear.\n\n Impression: Normal.", "Clear.", "Normal."),
+        (" Findings and impression: Clear.", "", "Clear."),
         (" The lungs are clear.", "", ""),
     ],
 )

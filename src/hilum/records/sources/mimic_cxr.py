@@ -75,7 +75,8 @@ class Settings(Config):
 FEWEST = 3
 """Words that a text has at least."""
 _HEADER = re.compile(
-    r"(?:^|(?<=\n))[ \t]*([A-Z][A-Z ()/,&-]{2,60}|(?i:findings?|impression|conclusion)):(?=\s|$)"
+    r"(?:^|(?<=\n))[ \t]*"
+    r"([A-Z][A-Z ()/,&-]{2,60}|(?i:findings?(?: and impression)?|impression|conclusion)):(?=\s|$)"
 )
 _PARTS = {"impression": re.compile("IMPRESSION|CONCLUSION"), "findings": re.compile("FINDING")}
 _OTHERS = re.compile("EXAM|INDICATION|HISTORY|COMPARISON|TECHNIQUE|REASON|NOTIF|RECOMM|ADDENDUM|WET READ")
