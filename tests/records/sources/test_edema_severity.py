@@ -94,6 +94,9 @@ def test_folders_above_are_read_too_and_a_share_that_is_none_is_named(tmp_path):
     assert len(edema_severity.read(tmp_path, **settings, val=0)) == 4
     with pytest.raises(ConfigError, match="--val 1: expected a share of the training patients"):
         edema_severity.read(tmp_path, **settings, val=1)
+    (tmp_path / "mimic" / "files").rename(tmp_path / "mimic" / "films")
+    with pytest.raises(MissingError, match="expected files/ in it, the folder with p10, p11 and so on"):
+        edema_severity.read(tmp_path, **settings, val=0)
     with pytest.raises(
         MissingError, match=r"expected mimic-cxr-2\.0\.0-metadata.* in it; --mimic is the folder"
     ):

@@ -51,6 +51,9 @@ def test_a_size_is_a_number_on_the_command_line_too(tmp_path, capsys):
     words += ["--name", "pneumoniamnist", "--out", str(tmp_path / "out.csv"), "--size"]
     assert main([*words, "65"]) == 2
     assert "--size is '65'; input should be 28, 64, 128 or 224" in capsys.readouterr().err
+    file = str(tmp_path / "pneumoniamnist_64.npz")
+    assert main([file if word == str(tmp_path) else word for word in [*words, "64"]]) == 66
+    assert "npz: is a file; --root is the folder that it lies in or unpacks to" in capsys.readouterr().err
     assert main([*words, "64"]) == 0
     assert len(Records.read(tmp_path / "out.csv")) == 10
 

@@ -39,6 +39,14 @@ def test_of_two_copies_none_is_chosen(tmp_path):
         start_of(tmp_path, "train.csv")
 
 
+def test_among_very_many_folders_none_is_searched_for(tmp_path):
+    for number in range(1001):
+        (tmp_path / f"patient{number}").mkdir()
+    text(tmp_path / "patient7" / "train.csv", "Path")
+    with pytest.raises(MissingError, match=r"expected train\.csv in it; --root is the folder as downloaded"):
+        start_of(tmp_path, "train.csv")
+
+
 def test_a_wrong_root_is_told_the_right_one(tmp_path):
     text(tmp_path / "set" / "train.csv", "Path")
     (tmp_path / "set" / "train" / "patient1").mkdir(parents=True)

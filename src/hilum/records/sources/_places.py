@@ -12,8 +12,8 @@ from hilum.records.folders import ENDINGS
 
 _DEPTH = 4
 """Levels of folders below a root that a data set is looked for in, as wget makes them of an address."""
-_MOST_LISTED = 200
-"""Folders that are listed for that: a data set has hundreds of thousands."""
+_MOST_FOLDERS = 1000
+"""Folders that are looked into for that at most; among more, which a data set itself has, none is sought."""
 
 
 def found(root: Path, *names: str, flag: str = "--root") -> Path:
@@ -119,19 +119,20 @@ def _either(names: Sequence[str]) -> str:
 
 def _below(root: Path, names: Sequence[str], beside: Sequence[str]) -> list[Path]:
     """The nearest folders below that have one of some files or folders in them, all of the same depth."""
-    level, listed_folders = [root], 0
+    level, looked_into = [root], 0
     for _ in range(_DEPTH):
         below: list[Path] = []
         for folder in level:
-            if (listed_folders := listed_folders + 1) > _MOST_LISTED:
-                return []
             try:
                 with os.scandir(folder) as entries:
                     some = [entry.path for entry in entries if entry.is_dir() and entry.name[0] not in "._"]
             except OSError:
                 continue  # it only looks for a better message
             below += map(Path, sorted(some))
-        near = [folder for folder in below[:_MOST_LISTED] if _has(folder, names, beside)]
+            if looked_into + len(below) > _MOST_FOLDERS:
+                return []
+        looked_into += len(below)
+        near = [folder for folder in below if _has(folder, names, beside)]
         if near:
             return near
         level = below
