@@ -72,6 +72,10 @@ def test_dicom_files_and_other_views(tmp_path):
     found = read(tree(tmp_path), films="dicom", views=[])
     assert len(found) == 4
     assert found.table["image"].str.contains("Anonymized_DICOMs/id_").all()
+    (tmp_path / "images").rename(tmp_path / "pictures")
+    with pytest.raises(MissingError, match="expected images/ in it, which --films png reads"):
+        read(tmp_path)
+    (tmp_path / "pictures").rename(tmp_path / "images")
     with pytest.raises(ConfigError, match="--views LATERAL: no film is of these; views are 'AP', 'L', 'PA'"):
         read(tmp_path, views=["LATERAL"])
 
@@ -95,4 +99,18 @@ def test_a_wrong_root_is_named(tmp_path):
     with pytest.raises(
         MissingError, match=r"expected master_spreadsheet_update\.csv or master_spreadsheet\.csv"
     ):
+        read(tmp_path)
+
+
+def test_files_that_no_row_names_and_other_columns_are_said(tmp_path, caplog):
+    tree(tmp_path / "brax" / "1.1.0")
+    film(tmp_path / "brax" / "1.1.0" / "images" / "id_0d" / "1.png")
+    with caplog.at_level(logging.INFO):
+        assert len(read(tmp_path)) == 3
+    assert (
+        "1 left out: files that no row of master_spreadsheet_update.csv names: 'images/id_0d/1.png'"
+        in caplog.text
+    )
+    text(tmp_path / "brax" / "1.1.0" / "master_spreadsheet_update.csv", "PngPath,PatientId")
+    with pytest.raises(RecordsError, match="has no column 'PatientID'; did you mean 'PatientId'"):
         read(tmp_path)

@@ -44,9 +44,11 @@ def label(records, finding):
     return records.labels[:, records.findings.index(finding)].tolist()
 
 
-def test_findings_splits_patients_and_views_are_those_of_the_sheets(tmp_path):
+def test_findings_splits_patients_and_views_are_those_of_the_sheets(tmp_path, caplog):
     out = tmp_path / "table.csv"
-    assert main(["records", "read", "chexpert", "--root", str(tree(tmp_path)), "--out", str(out)]) == 0
+    with caplog.at_level(logging.INFO):
+        assert main(["records", "read", "chexpert", "--root", str(tree(tmp_path)), "--out", str(out)]) == 0
+    assert "5 labels are uncertain (-1); what reads the table needs --uncertain" in caplog.text
     found = Records.read(out, uncertain=["lovt", "one"])
     assert len(found.findings) == 14
     assert found.table["patient"].tolist() == ["patient00001", "patient00002", "patient00003", "patient64541"]
@@ -92,12 +94,12 @@ def test_a_share_of_the_training_patients_can_validate(tmp_path):
 
 
 def test_uncertain_can_be_a_class_of_its_own(tmp_path):
-    found = read(tree(tmp_path), multiclass="Edema", blank="unknown")
+    found = read(tree(tmp_path), multiclass=["Edema"], blank="unknown")
     three = [f"Edema {word}" for word in ("negative", "uncertain", "positive")]
     assert found.findings[5:8] == tuple(three)
     np.testing.assert_equal(found.table[three].to_numpy(), [[np.nan] * 3, [0, 1, 0], [0, 0, 1], [1, 0, 0]])
     with pytest.raises(ConfigError, match="--multiclass Oedema: there is no such finding"):
-        read(tmp_path, multiclass="Oedema")
+        read(tmp_path, multiclass=["Edema", "Oedema"])
 
 
 def test_test_labels_without_details_and_films_in_batches_are_read(tmp_path):
@@ -127,8 +129,8 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
         "line 4, column 'No Finding': train.csv: found 'maybe'; expected 1, 0, -1 or nothing",
         "line 4, column 'Cardiomegaly': train.csv: found '2'",
         "line 5: train.csv: Path is 'CheXpert-v1.0-small/train/00003/view1.jpg'; expected .../patient00001/",
-        "line 6: patient00001/study1/view1_frontal.jpg is in an earlier row too",
-        "line 7: patient00003/study1/view1_frontal.jpg is not there",
+        "line 6: train.csv: patient00001/study1/view1_frontal.jpg is in an earlier row too",
+        "line 7: train.csv: patient00003/study1/view1_frontal.jpg is not there; --only-present leaves",
     ):
         assert part in said
     tree(tmp_path, skip=["train/patient00003/study1/view1_frontal.jpg"])
@@ -136,9 +138,85 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
 
 
 def test_a_wrong_root_and_a_column_that_lacks_are_named(tmp_path):
-    with pytest.raises(MissingError, match=r"expected train.csv or CheXpert-v1.0-small/train.csv"):
+    with pytest.raises(MissingError, match=r"expected train.csv and valid.csv in it"):
         read(tmp_path)
     tree(tmp_path)
     text(tmp_path / "CheXpert-v1.0-small" / "train.csv", HEADER.replace("Edema", "Oedema"))
     with pytest.raises(RecordsError, match=r"train.csv has no column 'Edema'"):
+        read(tmp_path)
+
+
+PER_EXAM = ",".join(["Study", *HEADER.split(",")[5:]])
+
+
+def chexlocalize(root, *, sheet="test_labels.csv"):
+    """Its folder, which has the films of valid again, under val."""
+    base = root / "CheXpert"
+    films = ["patient64741/study1/view1_frontal.jpg", "patient64741/study1/view2_lateral.jpg"]
+    films.append("patient64742/study1/view1_frontal.jpg")
+    cells = {"patient64741": "0,1" + ",0" * 12, "patient64742": "1" + ",0" * 13}
+    if sheet == "test_labels.csv":
+        header = ",".join(["Path", *HEADER.split(",")[5:]])
+        text(base / sheet, header, *(f"test/{name},{cells[name.split('/')[0]]}" for name in films))
+    else:
+        text(base / sheet, PER_EXAM, *(f"CheXpert-v1.0/test/{one}/study1,{cells[one]}" for one in cells))
+    for name in films:
+        film(base / "test" / name)
+    film(base / "val" / "patient64541/study1/view1_frontal.jpg")
+    return root
+
+
+@pytest.mark.parametrize("sheet", ["test_labels.csv", "groundtruth.csv"])
+def test_the_test_set_of_another_download_is_read_per_film_or_per_exam(tmp_path, sheet):
+    tree(tmp_path / "chexpert")
+    test = chexlocalize(tmp_path / "chexlocalize", sheet=sheet)
+    found = read(tmp_path / "chexpert", test=test, lateral=True).table
+    own = found[found["split"] == "test"]
+    assert own["patient"].tolist() == ["patient64741", "patient64741", "patient64742"]
+    assert own["view"].tolist() == ["FRONTAL", "LATERAL", "FRONTAL"]
+    assert own["Enlarged Cardiomediastinum"].tolist() == [1, 1, 0]
+    assert own["No Finding"].tolist() == [0, 0, 1]
+    assert own["sex"].tolist() == ["", "", ""]
+    assert len(read(tmp_path / "chexpert", test=test)) == 4 + 2
+
+
+def test_an_exam_of_the_test_set_without_a_film_and_two_sheets_of_it_are_named(tmp_path):
+    tree(tmp_path / "chexpert")
+    test = chexlocalize(tmp_path / "chexlocalize", sheet="groundtruth.csv")
+    (test / "CheXpert" / "test" / "patient64742" / "study1" / "view1_frontal.jpg").unlink()
+    with pytest.raises(
+        RecordsError, match=r"line 3: groundtruth\.csv: patient64742/study1/view1_frontal\.jpg is not"
+    ):
+        read(tmp_path / "chexpert", test=test)
+    text(test / "CheXpert" / "test_labels.csv", "Path")
+    with pytest.raises(RecordsError, match=r"'test_labels.*', 'groundtruth.*' are there; keep one"):
+        read(tmp_path / "chexpert", test=test)
+
+
+def test_films_that_no_sheet_names_are_counted_and_a_second_copy_is_refused(tmp_path, caplog):
+    base = tree(tmp_path) / "CheXpert-v1.0-small"
+    film(base / "test" / "patient64741/study1/view1_frontal.jpg")
+    with caplog.at_level(logging.INFO):
+        assert len(read(tmp_path)) == 4
+    assert "1 left out: films that no sheet names: 'patient64741/study1/view1_frontal.jpg'" in caplog.text
+    film(base / "copy" / "train/patient00001/study1/view1_frontal.jpg")
+    with pytest.raises(
+        RecordsError, match=r"patient00001/study1/view1_frontal\.jpg is there twice, as .*copy"
+    ):
+        read(tmp_path)
+
+
+def test_beside_batches_no_other_folder_is_looked_into(tmp_path):
+    first = tmp_path / "CheXpert-v1.0 batch 1 (validate & csv)"
+    tree(tmp_path, name=first.name)
+    film(tmp_path / "small" / "train/patient00001/study1/view1_frontal.jpg")
+    assert read(first).table["image"].str.contains("batch 1").all()
+
+
+def test_a_column_that_lacks_is_the_one_defect(tmp_path):
+    tree(tmp_path)
+    text(tmp_path / "CheXpert-v1.0-small" / "train.csv", HEADER.replace("Path", "path"), TRAIN[0])
+    with pytest.raises(
+        RecordsError, match=r": 1 defect; .*\n  file: train.csv has no column 'Path'; did you mean"
+    ):
         read(tmp_path)

@@ -66,5 +66,9 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
 
 
 def test_a_wrong_root_is_named(tmp_path):
-    with pytest.raises(MissingError, match="expected COVID or COVID-19_Radiography_Dataset/COVID in it"):
+    with pytest.raises(MissingError, match="expected COVID in it"):
         covid_radiography.read(tmp_path, disease_only=False)
+    base = tree(tmp_path / "archive" / "kaggle")
+    assert len(covid_radiography.read(tmp_path, disease_only=False)) == 10
+    with pytest.raises(MissingError, match=rf"it is in {base}: give that as --root"):
+        covid_radiography.read(base / "Normal" / "images", disease_only=False)

@@ -141,3 +141,15 @@ def test_a_file_beyond_the_limits_is_not_opened(tmp_path):
     put(tmp_path / "1.dcm")
     with pytest.raises(ImageError, match="the limit is 1,000"):
         film_columns(tmp_path / "1.dcm", "salt", limits=Limits(file_bytes=1000))
+
+
+def test_that_all_films_are_of_one_patient_is_said(tmp_path, caplog):
+    tree(tmp_path / "export")
+    dicom_tree.read(tmp_path, **SETTINGS | {"patient": "folder"})
+    assert (
+        "all 4 films are of one patient, so they cannot be split: the root may be one folder too"
+        in caplog.text
+    )
+    caplog.clear()
+    dicom_tree.read(tmp_path / "export", **SETTINGS | {"patient": "folder"})
+    assert "of one patient" not in caplog.text

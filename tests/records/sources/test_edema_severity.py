@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import hilum
-from hilum.errors import MissingError, RecordsError
+from hilum.errors import ConfigError, MissingError, RecordsError
 from hilum.records.ordinal import severity_groups
 from hilum.records.sources import edema_severity
 from hilum.records.table import Records
@@ -73,7 +73,10 @@ def test_all_that_is_wrong_with_grades_is_one_list(tmp_path):
     assert "line 6: regex_report_edema_severity.csv: found '4'; expected 0 to 3" in str(caught.value)
     assert "line 7: regex_report_edema_severity.csv: found ''" in str(caught.value)
     labels, mimic = tree(tmp_path, [*REGEX, "10011938,99,2"])
-    with pytest.raises(RecordsError, match=r"line 6: study 99 is not in mimic-cxr-2\.0\.0-metadata\.csv\.gz"):
+    with pytest.raises(
+        RecordsError,
+        match=r"line 6: regex_report_edema_severity\.csv: study 99 is not in mimic-cxr-2\.0\.0-metadata",
+    ):
         edema_severity.read(labels, mimic=mimic, reports="regex", val=0)
     labels, mimic = tree(tmp_path)
     next(mimic.rglob("ccc.jpg")).unlink()
@@ -83,3 +86,18 @@ def test_all_that_is_wrong_with_grades_is_one_list(tmp_path):
         edema_severity.read(labels, mimic=mimic, reports="regex", val=0)
     with pytest.raises(MissingError, match=r"expected expert_report_edema_severity\.csv"):
         edema_severity.read(labels, mimic=mimic, reports="expert", val=0)
+
+
+def test_folders_above_are_read_too_and_a_share_that_is_none_is_named(tmp_path):
+    tree(tmp_path)
+    settings = {"mimic": tmp_path, "reports": "regex"}
+    assert len(edema_severity.read(tmp_path, **settings, val=0)) == 4
+    with pytest.raises(ConfigError, match="--val 1: expected a share of the training patients"):
+        edema_severity.read(tmp_path, **settings, val=1)
+    (tmp_path / "mimic" / "files").rename(tmp_path / "mimic" / "films")
+    with pytest.raises(MissingError, match="expected files/ in it, the folder with p10, p11 and so on"):
+        edema_severity.read(tmp_path, **settings, val=0)
+    with pytest.raises(
+        MissingError, match=r"expected mimic-cxr-2\.0\.0-metadata.* in it; --mimic is the folder"
+    ):
+        edema_severity.read(tmp_path, mimic=tmp_path / "mimic_cxr_edema", reports="regex", val=0)

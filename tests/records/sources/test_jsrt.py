@@ -112,3 +112,16 @@ def test_raw_films_are_refused_with_the_way_out(tmp_path):
         MissingError, match=r"expected CLNDAT_EN\.txt and CNNDAT_EN\.TXT, or jsrt_metadata\.csv"
     ):
         jsrt.read(tmp_path / "nowhere")
+
+
+def test_masks_are_counted_and_another_film_of_the_same_name_is_refused(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    films(tmp_path / "films", 8)
+    films(tmp_path / "Masks" / "heart", 8)
+    assert not jsrt.read(tree(tmp_path)).table["image"].str.contains("Masks").any()
+    assert "5 left out: masks of lungs are no films: 'Masks/heart/JPCLN001.png'" in caplog.text
+    films(tmp_path / "equalised", 8)
+    with pytest.raises(
+        RecordsError, match=r"JPCNN002 is there twice, as .*(films|equalised).*; move one away"
+    ):
+        jsrt.read(tmp_path)

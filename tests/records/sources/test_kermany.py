@@ -53,11 +53,23 @@ def test_persons_of_test_are_left_out_of_train_and_counted(tmp_path, caplog):
     assert not found.table["image"].str.contains("MACOSX").any()
 
 
-def test_the_split_can_be_made_anew_by_person(tmp_path):
-    found = read(tree(tmp_path), split="anew", test=0.4)
+def test_without_the_official_split_no_film_is_left_out(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        found = read(tree(tmp_path), split="none")
     assert len(found) == 12
-    assert set(found.table["split"]) == {"train", "val", "test"}
-    assert found.table.groupby("patient")["split"].nunique().max() == 1
+    assert set(found.table["split"]) == {""}
+    assert "1 persons of val or test are in train or val too" in caplog.text
+    assert "left out" not in caplog.text
+
+
+@pytest.mark.parametrize("root", ["", "chest_xray", "above", "chest_xray/chest_xray"])
+def test_the_folder_above_or_the_one_that_the_archive_repeats_is_read_too(tmp_path, root):
+    tree(tmp_path)
+    place = tmp_path.parent if root == "above" else tmp_path / root
+    if root == "above":
+        tree(tmp_path / "kaggle" / "archive")
+        place = tmp_path / "kaggle"
+    assert len(read(place)) == 10
 
 
 def test_the_folders_as_they_are(tmp_path):
@@ -92,7 +104,7 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
 
 
 def test_a_wrong_root_is_named(tmp_path):
-    with pytest.raises(MissingError, match="expected train or chest_xray/train in it"):
+    with pytest.raises(MissingError, match="expected train/NORMAL in it"):
         read(tmp_path)
 
 

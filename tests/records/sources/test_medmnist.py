@@ -51,6 +51,9 @@ def test_a_size_is_a_number_on_the_command_line_too(tmp_path, capsys):
     words += ["--name", "pneumoniamnist", "--out", str(tmp_path / "out.csv"), "--size"]
     assert main([*words, "65"]) == 2
     assert "--size is '65'; input should be 28, 64, 128 or 224" in capsys.readouterr().err
+    file = str(tmp_path / "pneumoniamnist_64.npz")
+    assert main([file if word == str(tmp_path) else word for word in [*words, "64"]]) == 66
+    assert "npz: is a file; --root is the folder that it lies in or unpacks to" in capsys.readouterr().err
     assert main([*words, "64"]) == 0
     assert len(Records.read(tmp_path / "out.csv")) == 10
 
@@ -64,7 +67,7 @@ def test_a_second_reading_writes_nothing_and_an_unfinished_one_goes_on(tmp_path)
     paths = sorted((tmp_path / "films").iterdir())
     assert paths[0].name == "pneumoniamnist_64_test_000000.png"
     before = [path.stat().st_mtime_ns for path in paths]
-    paths[4].unlink()
+    paths[4].rename(paths[4].with_suffix(".part"))  # a reading that was killed while it wrote
     assert medmnist.read(tmp_path, **settings).table.equals(first.table)
     after = [path.stat().st_mtime_ns for path in paths]
     assert [one == two for one, two in zip(before, after, strict=True)].count(False) == 1
@@ -105,7 +108,12 @@ def test_other_arrays_are_refused(tmp_path, changes, said):
 
 def test_damaged_and_missing_files_are_named(tmp_path):
     settings = {"films": tmp_path / "films", "name": "chestmnist", "size": 224}
-    with pytest.raises(MissingError, match=r"chestmnist_224\.npz: no such file"):
+    with pytest.raises(MissingError, match=r"expected chestmnist_224\.npz in it"):
+        medmnist.read(tmp_path, **settings)
+    (tmp_path / "chestmnist_128.npz").write_bytes(b"")
+    with pytest.raises(
+        MissingError, match=r"chestmnist_224\.npz: no such file; .*'chestmnist_128\.npz' is read"
+    ):
         medmnist.read(tmp_path, **settings)
     (tmp_path / "chestmnist_224.npz").write_bytes(b"PK\x03\x04 half a download")
     with pytest.raises(RecordsError, match="is damaged, or no file of MedMNIST"):

@@ -138,9 +138,9 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
         read(tmp_path)
     said = str(caught.value)
     for part in (
-        "line 5: e084de3b-be89b11e is in no row of the split's sheet",
+        "line 5: mimic-cxr-2.0.0-metadata.csv.gz: e084de3b-be89b11e is in no row of mimic-cxr-2.0.0-split",
         "line 6: mimic-cxr-2.0.0-metadata.csv.gz: dicom_id 02aa804e-bde0afdd is in an earlier row too",
-        "line 7: ea030e7a-2e3b1346: split is 'holdout'",
+        "line 6: mimic-cxr-2.0.0-split.csv.gz: split of ea030e7a-2e3b1346 is 'holdout'",
         "line 5, column 'Edema': mimic-cxr-2.0.0-chexpert.csv.gz: found '3'",
     ):
         assert part in said
@@ -149,13 +149,16 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
 def test_films_that_are_not_there_stop_it_or_are_counted(tmp_path):
     tree(tmp_path)
     (tmp_path / "files" / "p11" / "p11000764" / "s57375967" / "e084de3b-be89b11e.jpg").unlink()
-    with pytest.raises(RecordsError, match=r"line 5: p11/p11000764/s57375967/e084de3b-be89b11e is not there"):
+    with pytest.raises(
+        RecordsError,
+        match=r"line 5: .*metadata.csv.gz: p11/p11000764/s57375967/e084de3b-be89b11e is not there; --only-p",
+    ):
         read(tmp_path)
     assert len(read(tmp_path, only_present=True)) == 3
 
 
 def test_a_wrong_root_and_two_versions_are_named(tmp_path):
-    with pytest.raises(MissingError, match=r"expected mimic-cxr-2\.0\.0-metadata\.csv\.gz in it"):
+    with pytest.raises(MissingError, match=r"expected mimic-cxr-2\.0\.0-metadata\.csv\.gz or .* in it"):
         read(tmp_path)
     pack(tree(tmp_path) / "mimic-cxr-2.1.0-split.csv.gz", "dicom_id,study_id,subject_id,split")
     with pytest.raises(RecordsError, match="keep one version"):
@@ -164,3 +167,100 @@ def test_a_wrong_root_and_two_versions_are_named(tmp_path):
     (tmp_path / "files").rename(tmp_path / "films")
     with pytest.raises(MissingError, match="expected files/ in it"):
         read(tmp_path)
+
+
+def radiologist(root, *rows, opacity="Airspace Opacity"):
+    names = [name.replace("Lung Opacity", opacity) for name in FINDINGS]
+    lines = [",".join([study, *(cells.get(name, "") for name in names)]) for study, cells in rows]
+    text(root / "mimic-cxr-2.1.0-test-set-labeled.csv", ",".join(["study_id", *names]), *lines)
+
+
+@pytest.mark.parametrize("opacity", ["Airspace Opacity", "Lung Opacity"])
+def test_a_radiologists_labels_are_those_of_the_test_split_alone(tmp_path, caplog, opacity):
+    films = [*FILMS, ("dddddddd-00000000", "12003501", "52222222", "AP", "test")]
+    labels = [*LABELS, ("12003501", "59988438", {"Edema": "1.0"}), ("12003501", "52222222", {"Edema": "1.0"})]
+    tree(tmp_path, films=films, labels=labels)
+    rows = [("59988438", {opacity: "1.0", "Edema": "-1.0", "No Finding": "0.0"})]
+    rows.append(("50414267", {"Edema": "1.0"}))
+    radiologist(tmp_path, *rows, opacity=opacity)
+    mined = read(tmp_path)
+    with caplog.at_level(logging.INFO):
+        found = read(tmp_path, test_labels="radiologist", blank="unknown")
+    assert found.findings == mined.findings
+    assert found.table["split"].tolist() == ["train", "train", "val", "test", "test"]
+    np.testing.assert_equal(label(found, "Lung Opacity"), [np.nan, np.nan, np.nan, 1, np.nan])
+    np.testing.assert_equal(label(found, "No Finding"), [1, 0, 0, 0, np.nan])
+    edema = found.findings.index("Edema")
+    assert not np.isnan(found.soft[3, edema])  # her -1 stays -1
+    assert np.isnan(found.soft[4, edema])
+    assert np.isnan(found.labels[4]).all()
+    assert (
+        "1 of 2 films have no labels: their exam is not in mimic-cxr-2.1.0-test-set-labeled.csv"
+        in caplog.text
+    )
+    assert (
+        "1 left out: exams of mimic-cxr-2.1.0-test-set-labeled.csv that the test split does not have: '504"
+        in caplog.text
+    )
+
+
+def test_a_radiologists_labels_that_are_not_there_are_asked_for(tmp_path):
+    with pytest.raises(MissingError, match=r"expected mimic-cxr-2\.1\.0-test-set-labeled\.csv"):
+        read(tree(tmp_path), test_labels="radiologist")
+
+
+def test_sheets_that_were_unpacked_folders_above_and_patients_in_the_root_are_read(tmp_path):
+    base = tree(tmp_path / "physionet.org" / "files" / "mimic-cxr-jpg" / "2.0.0")
+    for name in ("metadata", "split"):
+        packed = base / f"mimic-cxr-2.0.0-{name}.csv.gz"
+        packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+        packed.unlink()
+    whole = read(base).table
+    assert read(tmp_path).table.equals(whole)
+    for patients in (base / "files").iterdir():
+        patients.rename(base / patients.name)
+    (base / "files").rmdir()
+    assert read(base).table["study"].equals(whole["study"])
+
+
+def test_of_two_kinds_of_one_film_the_jpg_is_read_and_films_of_no_row_are_counted(tmp_path, caplog):
+    tree(tmp_path)
+    film(tmp_path / "files" / "p10" / "p10000032" / "s50414267" / "f.jpg")
+    for path in sorted((tmp_path / "files").rglob("*.jpg"))[:3]:
+        path.with_suffix(".dcm").write_bytes(b"")
+    with caplog.at_level(logging.INFO):
+        assert read(tmp_path).table["image"].str.endswith(".jpg").all()
+    assert "1 left out: films that no row of mimic-cxr-2.0.0-metadata.csv.gz names: 'p10/p1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("report", "findings", "impression"),
+    [
+        # Lines of a finding that look like headers but are not in capitals belong to it.
+        (
+            " FINDINGS:\n \n Lungs: clear.\n Heart: normal.\n\n IMPRESSION: None.",
+            "Lungs: clear. Heart: normal.",
+            "None.",
+        ),
+        (" CHEST, TWO VIEWS: \n\n Clear lungs.\n\n CONCLUSION: Normal.", "Clear lungs.", "Normal."),
+        (" EXAMINATION: CHEST (PA AND LAT)\n\n FINDINGS AND IMPRESSION: Clear.", "", "Clear."),
+        (" CHEST, PA LATERAL:\n\n INDICATION: Cough.\n\n FINDINGS: Clear.", "Clear.", ""),
+        (" TYPE OF EXAMINATION: Chest PA.\n\n Findings: Clear.\n\n Impression: Normal.", "Clear.", "Normal."),
+        (" Findings and impression: Clear.", "", "Clear."),
+        (" The lungs are clear.", "", ""),
+    ],
+)
+def test_sections_are_those_of_the_authors_rules(report, findings, impression):
+    assert mimic_cxr.section_of(report, "findings") == findings
+    assert mimic_cxr.section_of(report, "impression") == impression
+
+
+def test_reports_of_a_wrong_folder_are_one_line(tmp_path):
+    tree(tmp_path / "mimic")
+    text(tmp_path / "other" / "files" / "p10" / "p10000033" / "s1.txt", REPORT)
+    with pytest.raises(
+        RecordsError, match=r"none of 4 reports is there, such as p10/p10000032/s50414267\.txt"
+    ):
+        read(tmp_path / "mimic", reports=tmp_path / "other")
+    with pytest.raises(MissingError, match=r"expected one of p10 to p19 in it; .*give that as --reports"):
+        read(tmp_path / "mimic", reports=tmp_path / "other" / "files" / "p10")

@@ -63,5 +63,5 @@ def test_all_that_is_wrong_is_one_list(tmp_path, caplog):
 
 
 def test_a_wrong_root_is_named(tmp_path):
-    with pytest.raises(MissingError, match=r"expected train\.csv in it"):
+    with pytest.raises(MissingError, match=r"expected train\.csv and train in it"):
         ranzcr_clip.read(tmp_path, only_present=False)

@@ -4,6 +4,8 @@ import logging
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
+
 from hilum import find
 from hilum.config import Config, settings_in
 from hilum.errors import MissingError, OutputError
@@ -34,6 +36,8 @@ def read(config: Settings) -> Path:
     """Writes the table and returns its path."""
     if config.out.exists():
         raise OutputError(f"{config.out}: is there already; give another --out or remove it")
+    if config.root.is_file():
+        raise MissingError(f"{config.root}: is a file; --root is the folder that it lies in or unpacks to")
     if not config.root.is_dir():
         raise MissingError(f"{config.root}: no such folder")
     module = find.module("hilum.records.sources", config.source)
@@ -43,6 +47,9 @@ def read(config: Settings) -> Path:
         given["look"] = film_columns  # a source that reads headers of films, which its room cannot
     records = of_dataset(module.read(config.root, **given), config.source)
     records.write(config.out)
+    if records.soft is not None:
+        uncertain = int((~np.isnan(records.soft)).sum())
+        log.info("%d labels are uncertain (-1); what reads the table needs --uncertain", uncertain)
     positives = ", ".join(f"{int((records.table[f] == 1).sum())} {f}" for f in records.findings)
     patients = records.table["patient"].nunique()
     log.info("%d radiographs, %d patients, with %s", len(records), patients, positives or "no finding")

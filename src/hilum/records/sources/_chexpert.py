@@ -28,6 +28,8 @@ FINDINGS = (
     "Fracture",
     "Support Devices",
 )
+OLDER = {"Airspace Opacity": "Lung Opacity"}
+"""What findings are called in sheets of people's labels, from before the labeller had its names."""
 
 
 def labels_of(

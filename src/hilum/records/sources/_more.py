@@ -1,4 +1,4 @@
-"""What some sources share besides sheets and boxes: readings of the NLM's two sets, and what is left out."""
+"""What some sources share besides sheets and boxes: the NLM's readings, MIMIC-CXR, what is left out."""
 
 import json
 import logging
@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hilum.errors import MissingError, RecordsError
+from hilum.progress import Progress
 from hilum.records.defects import Defects, listed, quote
 from hilum.records.sources._boxes import Box
-from hilum.records.sources._tables import files_below, found, records_of
+from hilum.records.sources._tables import files_below, found, records_of, start_of
 from hilum.records.table import Records
 
 TUBERCULOSIS = "Tuberculosis"
@@ -111,27 +113,74 @@ def nlm_films(
     return records_of(table.drop(columns="name").assign(view="PA"), {TUBERCULOSIS: labels})
 
 
+def mimic_start(root: Path, *, flag: str = "--root") -> Path:
+    """The folder of MIMIC-CXR-JPG's sheets: the root or the only one near below it.
+
+    Raises:
+        MissingError: there is none; the message says where one is.
+    """
+    if any(root.glob("mimic-cxr-*-metadata.csv*")):
+        return root
+    return start_of(root, *(f"mimic-cxr-2.0.0-metadata.{end}" for end in ("csv.gz", "csv")), flag=flag)
+
+
+def mimic_sheet(folder: Path, name: str) -> Path:
+    """The one sheet of that name, whatever version is in it.
+
+    Raises:
+        MissingError: it is not there.
+        RecordsError: two versions are.
+    """
+    there = sorted(path for end in ("csv.gz", "csv") for path in folder.glob(f"mimic-cxr-*-{name}.{end}"))
+    if not there:
+        version = "2.1.0" if name == "test-set-labeled" else "2.0.0"
+        raise MissingError(f"{folder}: expected mimic-cxr-{version}-{name}.csv.gz in it, as downloaded")
+    if len({path.name.removesuffix(".gz") for path in there}) > 1:
+        raise RecordsError(f"{folder}: {', '.join(path.name for path in there)} are there; keep one version")
+    return there[0]
+
+
+def mimic_folder(root: Path, *, flag: str = "--root") -> Path:
+    """The folder with p10, p11 and so on in it: `files` of the root, or the root itself.
+
+    Raises:
+        MissingError: it is not there.
+    """
+    if (root / "files").is_dir():
+        return root / "files"
+    if any((root / f"p{number}").is_dir() for number in range(10, 20)):
+        return root
+    if not root.is_dir():
+        raise MissingError(f"{root}: no such folder; {flag} is the one with p10, p11 and so on in it")
+    raise MissingError(f"{root}: expected files/ in it, the folder with p10, p11 and so on")
+
+
 def mimic_films(mimic: Path, table: pd.DataFrame, defects: Defects) -> pd.Series:
     """The file of each row's film in MIMIC-CXR (.dcm) or MIMIC-CXR-JPG; what is not there becomes a defect.
+
+    Each is asked for, since labels of a few thousand films are joined here to a data set of 377,110.
 
     Args:
         mimic: the folder with `files` in it, or `files` itself.
         table: line, patient (subject_id), study (study_id) and film (dicom_id), all text but the line.
         defects: of the sheet that the rows are from.
+
+    Raises:
+        MissingError: there is no folder of patients.
     """
-    start = found(mimic, "files", "p10", ".")
-    folder = start if start.name == "files" else mimic
-    stems = [
-        folder / f"p{patient[:2]}" / f"p{patient}" / f"s{study}" / film
-        for patient, study, film in zip(table["patient"], table["study"], table["film"], strict=True)
-    ]
+    folder = mimic_folder(mimic, flag="--mimic")
+    places = "p" + table["patient"].str[:2] + "/p" + table["patient"] + "/s" + table["study"]
     films = []
     lost: list[tuple[int, str]] = []
-    for line, stem in zip(table["line"].tolist(), stems, strict=True):
-        there = [path for path in (Path(f"{stem}.jpg"), Path(f"{stem}.dcm")) if path.is_file()]
-        films.append(str(there[0].absolute()) if there else "")
-        if not there:
-            lost.append((line, f"{stem.relative_to(folder)} is there neither as .jpg nor as .dcm"))
+    with Progress("Looking for films", len(table), unit="films") as progress:
+        named = zip(table["line"].tolist(), places + "/" + table["film"], strict=True)
+        for done, (line, name) in enumerate(named, 1):
+            both = (folder / f"{name}.jpg", folder / f"{name}.dcm")
+            path = next((path for path in both if path.is_file()), None)
+            films.append("" if path is None else str(path.absolute()))
+            if path is None:
+                lost.append((line, f"{name} is there neither as .jpg nor as .dcm"))
+            progress.update(done)
     defects.add_many("missing films", lost[:20], len(lost))
     return pd.Series(films, index=table.index, dtype="str")
 

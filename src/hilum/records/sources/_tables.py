@@ -2,10 +2,10 @@
 
 import gzip
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,78 +14,78 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from hilum.errors import ConfigError, MissingError
-from hilum.records.defects import Defects, listed
-from hilum.records.folders import ENDINGS
+from hilum.errors import ConfigError, MissingError, RecordsError
+from hilum.find import did_you_mean
+from hilum.records.defects import SHOWN, Defects, listed
 from hilum.records.reading import read_text
+from hilum.records.sources._places import by_name as by_name
+from hilum.records.sources._places import files_below as files_below
+from hilum.records.sources._places import found as found
+from hilum.records.sources._places import start_of as start_of
 from hilum.records.splits import split_patients
 from hilum.records.table import Records
 from hilum.records.uncertain import soft_labels
 
-
-def found(root: Path, *names: str) -> Path:
-    """The first of some paths below the root that is there.
-
-    Raises:
-        MissingError: none is; the message names all of them.
-    """
-    for name in names:
-        if (root / name).exists():
-            return root / name
-    raise MissingError(f"{root}: expected {' or '.join(names)} in it; the root is the folder as downloaded")
+_GZIP = b"\x1f\x8b"
 
 
-def sheet(path: Path, wanted: Sequence[str], defects: Defects) -> pd.DataFrame:
-    """A .csv or .csv.gz, every cell as text, and the line of each row as `line`.
+def sheet(
+    path: Path, wanted: Sequence[str], defects: Defects, *, older: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """A sheet, packed by gzip or not, every cell as text, and the line of each row as `line`.
 
-    A column of `wanted` that is not there becomes a defect, and is empty.
+    A column of `wanted` that is not there becomes a defect, and is empty. `older` has other names of
+    columns, and their names here.
 
     Raises:
         MissingError: there is no such file.
-        RecordsError: it is no table.
+        RecordsError: it is no table, or damaged.
     """
-    if path.suffix == ".gz":
-        if not path.is_file():
-            raise MissingError(f"{path}: no such file")
-        with tempfile.TemporaryDirectory() as folder:
-            unpacked = Path(folder) / path.stem
-            with gzip.open(path) as packed, unpacked.open("wb") as out:
-                shutil.copyfileobj(packed, out)
-            lines, columns = read_text(unpacked, defects)
-    else:
-        lines, columns = read_text(path, defects)
+    if not path.is_file():
+        raise MissingError(f"{path}: no such file")
+    with path.open("rb") as stream:
+        packed = stream.read(2) == _GZIP  # by its content: browsers unpack a .gz and keep its name
+    lines, columns = _unpacked(path, defects) if packed else read_text(path, defects)
+    for name, now in (older or {}).items():
+        if name in columns and now not in columns:
+            columns[now] = columns.pop(name)
     table = pd.DataFrame({name: pd.Series(cells, dtype="str") for name, cells in columns.items()})
     for name in wanted:
         if name not in columns:
-            defects.add("columns", f"{path.name} has no column {name!r}")
+            near = did_you_mean(name, columns)
+            defects.add("columns", f"{path.name} has no column {name!r}{near}")
             table[name] = ""
     return table.assign(line=lines)
 
 
-def files_below(folder: Path, endings: Iterable[str] = ENDINGS) -> dict[str, Path]:
-    """The files below a folder, by their path from it; walked once, which is faster than asking for each."""
-    kept, found = tuple(endings), {}
-    folders = [("", str(folder))]
-    while folders:
-        start, place = folders.pop()
-        if not os.path.isdir(place):
-            continue
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append((f"{start}{entry.name}/", entry.path))
-                elif entry.name.lower().endswith(kept):
-                    found[f"{start}{entry.name}"] = Path(entry.path)
-    return found
+def refuse_absent(
+    images: pd.Series,
+    there: Mapping[str, Path],
+    defects: Defects,
+    lines: pd.Series,
+    *,
+    what: str = "films",
+    way_out: str = "",
+    sheets: pd.Series | None = None,
+) -> None:
+    """Images of a sheet that no file is there for become defects: the first are named, all are counted.
 
-
-def refuse_absent(images: pd.Series, there: Mapping[str, Path], defects: Defects, lines: pd.Series) -> None:
-    """Images of a sheet that no file is there for become defects: the first are named, all are counted."""
+    Args:
+        images: their names, as `there` has them.
+        there: the files by name.
+        defects: what is added to.
+        lines: the line of each row.
+        what: what they are.
+        way_out: how a message ends.
+        sheets: the file of each row, where there are several.
+    """
     absent = ~images.isin(list(there))
-    named = zip(lines[absent].head(20).tolist(), images[absent].head(20).tolist(), strict=True)
-    defects.add_many(
-        "missing films", ((line, f"{image} is not there") for line, image in named), int(absent.sum())
-    )
+    if absent.all() and len(images) > 1:
+        problem = f"none of {len(images):,} {what} is there, such as {images.iloc[0]}"
+        defects.add(f"missing {what}", f"{problem}; unpack them, or correct the folder that is named")
+        return
+    shown = _first(images, absent, lines, f"is not there{way_out}", sheets)
+    defects.add_many(f"missing {what}", shown, int(absent.sum()))
 
 
 def with_films(
@@ -99,20 +99,22 @@ def with_films(
     """The table with `image`, the path of each row's film, which `there` has by its name.
 
     A film that comes twice becomes a defect. One that is not there does too, or, where `only_present`, its
-    row is left out, counted and logged.
+    row is left out, counted and logged; but some must be there. A column `sheet` says of several files which
+    one a row is from.
     """
-    again = names.duplicated()
-    shown = zip(table["line"][again].head(20).tolist(), names[again].head(20).tolist(), strict=True)
+    again, sheets = names.duplicated(), table.get("sheet")
     defects.add_many(
         "films listed twice",
-        ((line, f"{name} is in an earlier row too") for line, name in shown),
+        _first(names, again, table["line"], "is in an earlier row too", sheets),
         int(again.sum()),
     )
-    if only_present:
-        table = keep(table, names.isin(list(there)), "their files are not there")
+    present = names.isin(list(there))
+    if only_present and present.any():
+        table = keep(table, present, "their files are not there")
         names = names.loc[table.index]
     else:
-        refuse_absent(names, there, defects, table["line"])
+        way_out = "; --only-present leaves such rows out"
+        refuse_absent(names, there, defects, table["line"], way_out=way_out, sheets=sheets)
     paths = [str(there[name].absolute()) if name in there else "" for name in names]
     return table.assign(image=pd.Series(paths, index=table.index, dtype="str"))
 
@@ -176,7 +178,7 @@ def records_of(table: pd.DataFrame, labels: Mapping[str, NDArray[np.float64]]) -
         table: image (absolute path), patient, and further columns, all text; split is added where it lacks.
         labels: by finding.
     """
-    whole = table.drop(columns=[name for name in ("line",) if name in table]).reset_index(drop=True)
+    whole = table.drop(columns=[name for name in ("line", "sheet") if name in table]).reset_index(drop=True)
     whole = whole.astype("str")
     whole["split"] = whole.get("split", "")
     values = np.column_stack([np.empty((len(whole), 0)), *labels.values()])
@@ -191,17 +193,43 @@ def records_of(table: pd.DataFrame, labels: Mapping[str, NDArray[np.float64]]) -
     return Records(pd.concat([ordered, known], axis=1), tuple(labels), soft if unsure.any() else None)
 
 
-def with_validation(records: Records, share: float) -> Records:
+def with_validation(records: Records, share: float, *, flag: str = "--val-share") -> Records:
     """The same, with a share of the training patients as val: whole patients, stratified, always the same.
 
     Raises:
         ConfigError: the share is not from 0 to below 1.
     """
     if not 0 <= share < 1:
-        raise ConfigError(f"--val-share {share}: expected a share of the training patients, 0 to below 1")
+        raise ConfigError(f"{flag} {share}: expected a share of the training patients, 0 to below 1")
     rows = (records.table["split"] == "train").to_numpy()
     if not share or not rows.any():
         return records
     split = records.table["split"].to_numpy(object).copy()
     split[rows] = split_patients(records.take(rows), val=share, test=0).table["split"]
     return replace(records, table=records.table.assign(split=pd.Series(split, dtype="str")))
+
+
+def _first(
+    names: pd.Series, rows: pd.Series, lines: pd.Series, problem: str, sheets: pd.Series | None
+) -> list[tuple[int, str]]:
+    """The lines and problems of the first of some rows."""
+    shown = names[rows].head(SHOWN)
+    files = [""] * len(shown) if sheets is None else (sheets[rows].head(SHOWN) + ": ").tolist()
+    return [
+        (int(line), f"{file}{name} {problem}")
+        for line, file, name in zip(lines[rows].head(SHOWN), files, shown, strict=True)
+    ]
+
+
+def _unpacked(path: Path, defects: Defects) -> tuple[NDArray[np.int64], dict[str, list[str]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.name.removesuffix(".gz")
+        try:
+            with gzip.open(path) as packed, plain.open("wb") as out:
+                shutil.copyfileobj(packed, out)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise RecordsError(f"{path}: is damaged or not whole ({error}); download it again") from None
+        try:
+            return read_text(plain, defects)
+        except RecordsError as error:
+            raise RecordsError(str(error).replace(str(plain), str(path))) from None

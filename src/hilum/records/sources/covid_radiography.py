@@ -4,7 +4,7 @@ Chowdhury et al. 2020, https://doi.org/10.1109/ACCESS.2020.3010287; Rahman et al
 https://doi.org/10.1016/j.compbiomed.2021.104319. For research; the collections that it was made of keep
 their own terms.
 
-Expected below the root, as downloaded (the root is the folder of the classes or the one that holds it):
+Expected below the root, as downloaded (the root is the folder of the classes or one above it):
 COVID-19_Radiography_Dataset/ with COVID/, Lung_Opacity/, Normal/ and Viral Pneumonia/, each of images/ and
 masks/ with files of the same names, .png of 299 x 299 pixels, and CLASS.metadata.xlsx, which is not read.
 
@@ -26,7 +26,7 @@ import pandas as pd
 
 from hilum.config import Config
 from hilum.records.defects import Defects
-from hilum.records.sources._tables import files_below, found, records_of
+from hilum.records.sources._tables import files_below, records_of, start_of
 from hilum.records.table import Records
 
 
@@ -44,7 +44,6 @@ CLASSES = {
     "Viral Pneumonia": "Viral Pneumonia",
 }
 """What each folder's films have."""
-FOLDER = "COVID-19_Radiography_Dataset"
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def read(root: Path, *, disease_only: bool) -> Records:
         MissingError: the folders are not there.
         RecordsError: the folders have defects; all of them are in the message.
     """
-    base = found(root, "COVID", f"{FOLDER}/COVID").parent
+    base = start_of(root, "COVID")
     defects = Defects(base)
     images: list[str] = []
     names: list[str] = []

@@ -101,6 +101,9 @@ def read(
     defects.check()
     table = _by_patient(pd.DataFrame(rows, dtype="str"), patient, defects)
     defects.check()
+    if len(table) > 1 and table["patient"].nunique() == 1:
+        why = "the root may be one folder too high" if patient == "folder" else "its ID may stand for nobody"
+        log.warning("all %d films are of one patient, so they cannot be split: %s", len(table), why)
     for column in ("view", "sex", "age"):
         unsaid = int((table[column] == "").sum())
         if unsaid:

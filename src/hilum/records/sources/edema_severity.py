@@ -5,9 +5,9 @@ https://arxiv.org/abs/2008.09884. The labels are free to read; the films need MI
 agreement. Expected below the root, as in the authors' repository mimic_cxr_edema:
 consensus_image_edema_severity.csv (subject_id, study_id, dicom_id, edema_severity: 141 films by consensus),
 regex_report_edema_severity.csv (subject_id, study_id, edema_severity: 6,710 reports by a program) and
-expert_report_edema_severity.csv (the same of 485 reports by people; its header was not seen when this was
-written). In --mimic: MIMIC-CXR or MIMIC-CXR-JPG, files/p10/p10000980/s54577367/*.jpg or .dcm, and
-mimic-cxr-2.0.0-metadata.csv.gz of the latter (dicom_id, subject_id, study_id, ViewPosition).
+expert_report_edema_severity.csv (the same of 485 reports by people). In --mimic: MIMIC-CXR or MIMIC-CXR-JPG,
+files/p10/p10000980/s54577367/*.jpg or .dcm, and mimic-cxr-2.0.0-metadata.csv.gz of the latter (dicom_id,
+subject_id, study_id, ViewPosition).
 
 Grades are 0 none, 1 vascular congestion, 2 interstitial, 3 alveolar oedema. They become the findings
 edema>=1 to edema>=3 (with the sign that --ordinal makes), so that the table needs no further setting to be
@@ -19,7 +19,6 @@ validation split, which the authors' files do not have.
 """
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,9 +28,8 @@ import pandas as pd
 from hilum.config import Config
 from hilum.records.defects import Defects, quote
 from hilum.records.ordinal import cumulative
-from hilum.records.sources._more import left_out, mimic_films
-from hilum.records.sources._tables import found, records_of, sheet
-from hilum.records.splits import split_patients
+from hilum.records.sources._more import left_out, mimic_films, mimic_sheet, mimic_start
+from hilum.records.sources._tables import found, records_of, sheet, start_of, with_validation
 from hilum.records.table import Records
 
 
@@ -60,9 +58,11 @@ def read(root: Path, *, mimic: Path, reports: str, val: float) -> Records:
         MissingError: a file or folder is not there.
         RecordsError: the files have defects; all of them are in the message.
     """
-    consensus = found(root, "consensus_image_edema_severity.csv")
+    root = start_of(root, "consensus_image_edema_severity.csv")
+    consensus = root / "consensus_image_edema_severity.csv"
     told = found(root, f"{reports}_report_edema_severity.csv")
-    listed_films = found(mimic, "mimic-cxr-2.0.0-metadata.csv.gz", "mimic-cxr-2.0.0-metadata.csv")
+    mimic = mimic_start(mimic, flag="--mimic")
+    listed_films = mimic_sheet(mimic, "metadata")
     defects = Defects(root)
     test = _graded(consensus, ("subject_id", "study_id", "dicom_id", "edema_severity"), defects)
     train = _graded(told, ("subject_id", "study_id", "edema_severity"), defects)
@@ -78,13 +78,19 @@ def read(root: Path, *, mimic: Path, reports: str, val: float) -> Records:
     train = train[~held].assign(split="train")
     of_reports = train.merge(films[["film", "study", "view"]], on="study", how="left")
     for line, study in of_reports.loc[of_reports["film"].isna(), ["line", "study"]].itertuples(index=False):
-        defects.add("reports without a film", f"study {study} is not in {listed_films.name}", line=int(line))
+        defects.add(
+            "reports without a film",
+            f"{told.name}: study {study} is not in {listed_films.name}",
+            line=int(line),
+        )
     defects.check()
     frontal = of_reports["view"].isin(FRONTAL)
     left_out(log, of_reports.loc[~frontal, "film"], "films of reports that are not AP or PA")
     table = pd.concat([of_reports[frontal], test], ignore_index=True)
-    for line, film in table.loc[table["film"].duplicated(), ["line", "film"]].itertuples(index=False):
-        defects.add("films", f"{film} has two grades", line=int(line))
+    again = table.loc[table["film"].duplicated(), ["line", "film", "split"]]
+    for line, film, split in again.itertuples(index=False):
+        file = (consensus if split == "test" else told).name
+        defects.add("films", f"{file}: {film} has two grades", line=int(line))
     table["image"] = mimic_films(mimic, table, defects)
     defects.check()
     grades = table["edema_severity"].to_numpy(np.float64)
@@ -92,16 +98,7 @@ def read(root: Path, *, mimic: Path, reports: str, val: float) -> Records:
         cumulative(FINDING, grade): (grades >= grade).astype(np.float64) for grade in range(1, HIGHEST + 1)
     }
     records = records_of(table[["image", "patient", "split", "study", "view"]], labels)
-    return _with_validation(records, val) if val else records
-
-
-def _with_validation(records: Records, val: float) -> Records:
-    """The records with whole patients of the training split moved to validation; the test split stays."""
-    training = (records.table["split"] == "train").to_numpy()
-    drawn = split_patients(records.take(training), val=val, test=0).table["split"]
-    table = records.table.copy()
-    table.loc[training, "split"] = drawn.to_numpy()
-    return replace(records, table=table)
+    return with_validation(records, val, flag="--val")
 
 
 def _graded(path: Path, wanted: tuple[str, ...], defects: Defects) -> pd.DataFrame:
@@ -109,9 +106,6 @@ def _graded(path: Path, wanted: tuple[str, ...], defects: Defects) -> pd.DataFra
     table = sheet(path, wanted, defects).rename(columns={"subject_id": "patient", "study_id": "study"})
     cells = table["edema_severity"].str.strip().str.removesuffix(".0")
     bad = ~cells.isin([str(grade) for grade in range(HIGHEST + 1)])
-    if "edema_severity" in table and len(table):
-        for line, cell in zip(table["line"][bad], cells[bad], strict=True):
-            defects.add(
-                "grades", f"{path.name}: found {quote(cell)}; expected 0 to {HIGHEST}", line=int(line)
-            )
+    for line, cell in zip(table["line"][bad], cells[bad], strict=True):
+        defects.add("grades", f"{path.name}: found {quote(cell)}; expected 0 to {HIGHEST}", line=int(line))
     return table.assign(edema_severity=cells)

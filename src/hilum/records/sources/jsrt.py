@@ -30,7 +30,7 @@ from hilum.errors import MissingError
 from hilum.records.defects import Defects, quote
 from hilum.records.sources._boxes import Box
 from hilum.records.sources._more import age_in_years, box_cell, left_out, plain_text, sex_of
-from hilum.records.sources._tables import files_below, records_of, refuse_absent, sheet
+from hilum.records.sources._tables import by_name, files_below, records_of, refuse_absent, sheet
 from hilum.records.table import Records
 
 
@@ -72,9 +72,13 @@ def read(root: Path) -> Records:
     defects.check()
     for patient in table["patient"][table["patient"].duplicated()]:
         defects.add("films", f"{patient} is there twice")
-    there = {
-        path.stem: path for path in files_below(root).values() if re.fullmatch(r"JPC[LN]N\d{3}", path.stem)
+    films = {
+        name: path for name, path in files_below(root).items() if re.fullmatch(r"JPC[LN]N\d{3}", path.stem)
     }
+    masks = [name for name in films if "mask" in name.rpartition("/")[0].lower()]
+    left_out(log, masks, "masks of lungs are no films")
+    films = {name: path for name, path in films.items() if name not in masks}
+    there = by_name(films, lambda name: Path(name).stem, defects)
     raw = files_below(root, (".img",))
     if raw and not there:
         raise MissingError(

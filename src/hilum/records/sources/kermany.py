@@ -3,7 +3,7 @@
 Kermany et al. 2018, https://doi.org/10.1016/j.cell.2018.02.010; CC BY 4.0. On Kaggle it is called Chest
 X-Ray Images (Pneumonia), and has been taken for ChestX-ray14, which it is not.
 
-Expected below the root, as downloaded (the root is the folder of train or the one that holds it):
+Expected below the root, as downloaded (the root is the folder of train or one above it):
 chest_xray/ with train/, test/ and, on Kaggle, val/, each of NORMAL/ and PNEUMONIA/ with .jpeg files.
 Kaggle's archive has the folder a second time inside itself, and one called __MACOSX: neither is read.
 
@@ -28,23 +28,17 @@ import pandas as pd
 
 from hilum.config import Config
 from hilum.records.defects import Defects
-from hilum.records.sources._tables import files_below, found, keep, records_of
-from hilum.records.splits import split_patients
+from hilum.records.sources._tables import files_below, keep, records_of, start_of
 from hilum.records.table import Records
 
 
 class Settings(Config):
     """Settings of Kermany's films."""
 
-    split: Literal["official", "anew", "folders"] = "official"
-    """official: the folders', and persons of test are left out of train and val, counted; anew: drawn by
-    person; folders: the folders' with all films, where a name in two of them counts as two persons."""
-    val: float = 0.1
-    """Share of the persons that are val, where the split is made anew."""
-    test: float = 0.2
-    """Share of the persons that are test, where the split is made anew."""
-    seed: int = 0
-    """Of the draw, where the split is made anew."""
+    split: Literal["official", "none", "folders"] = "official"
+    """official: the folders', and persons of test are left out of train and val, counted; none: all films,
+    for `hilum records split`; folders: the folders' with all films, where a name in two of them counts as two
+    persons."""
 
 
 NAME = re.compile(
@@ -57,15 +51,14 @@ SUBTYPES = {"bacteria": "bacteria", "virus": "virus", "BACTERIA": "bacteria", "V
 log = logging.getLogger(__name__)
 
 
-def read(root: Path, *, split: str, val: float, test: float, seed: int) -> Records:
+def read(root: Path, *, split: str) -> Records:
     """The films of all folders, by patient.
 
     Raises:
         MissingError: the folders are not there.
-        ConfigError: the shares leave nothing to train on.
         RecordsError: the folders have defects; all of them are in the message.
     """
-    base = found(root, "train", "chest_xray/train").parent
+    base = start_of(root, "train/NORMAL")
     defects = Defects(base)
     rows = []
     for part in ("train", "val", "test"):
@@ -89,8 +82,7 @@ def read(root: Path, *, split: str, val: float, test: float, seed: int) -> Recor
         "Bacterial pneumonia": np.where(table["kind"] == "bacteria", 1.0, 0.0),
         "Viral pneumonia": np.where(table["kind"] == "virus", 1.0, 0.0),
     }
-    records = records_of(table.drop(columns=["folder", "kind"]), labels)
-    return split_patients(records, val=val, test=test, seed=seed) if split == "anew" else records
+    return records_of(table.drop(columns=["folder", "kind"]), labels)
 
 
 def person_of(name: str) -> tuple[str, str]:
@@ -117,9 +109,9 @@ def _without_overlap(table: pd.DataFrame, split: str) -> pd.DataFrame:
             "%d persons of val or test are in train or val too, with %d films", persons, earlier.sum()
         )
     if split == "official":
-        return keep(table, ~earlier, "their person is in val or test; --split anew keeps them")
+        return keep(table, ~earlier, "their person is in val or test; --split none keeps them")
     if split == "folders":
         several = table.groupby("patient")["split"].transform("nunique") > 1
         own = table["split"] + " " + table["patient"]
         return table.assign(patient=table["patient"].where(~several, own))
-    return table
+    return table.assign(split="")

@@ -30,7 +30,7 @@ from hilum.config import Config
 from hilum.errors import MissingError, OutputError, RecordsError
 from hilum.progress import Progress
 from hilum.records.defects import listed
-from hilum.records.sources._tables import records_of
+from hilum.records.sources._tables import records_of, start_of
 from hilum.records.table import Records
 
 
@@ -68,9 +68,13 @@ def read(root: Path, *, films: Path, name: str, size: int) -> Records:
         RecordsError: it is damaged, or other arrays are in it.
         OutputError: the folder of films holds something else, or cannot be written to.
     """
-    path = root / (f"{name}.npz" if size == 28 else f"{name}_{size}.npz")
-    if not path.is_file():
-        raise MissingError(f"{path}: no such file; --name and --size say which one is read")
+    file = f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
+    others = sorted(path.name for path in root.glob("*mnist*.npz"))
+    if others and file not in others:
+        raise MissingError(
+            f"{root / file}: no such file; --name and --size say which of {listed(others)} is read"
+        )
+    path = start_of(root, file) / file
     findings = FINDINGS[name]
     try:
         with zipfile.ZipFile(path) as archive:
@@ -148,7 +152,8 @@ def _head(stream: IO[bytes], path: Path, key: str) -> tuple[tuple[int, ...], np.
 
 
 def _refuse_others(folder: Path, names: list[str]) -> None:
-    strangers = sorted({path.name for path in folder.iterdir()} - set(names)) if folder.is_dir() else []
+    own = {*names, *(Path(name).with_suffix(".part").name for name in names)}  # parts are of a killed reading
+    strangers = sorted({path.name for path in folder.iterdir()} - own) if folder.is_dir() else []
     if strangers:
         found = f"{len(strangers)} other files lie there, such as {strangers[0]!r}"
         raise OutputError(f"{folder}: {found}; --films wants a folder of its own")
