@@ -114,6 +114,8 @@ def test_detections_are_written_to_the_bit_and_bad_files_are_told(tmp_path):
     found.write(tmp_path / "boxes.csv")
     again = Detections.read(tmp_path / "boxes.csv")
     pd.testing.assert_frame_equal(again.table, found.table)
+    found.above(1.1).write(tmp_path / "none.csv")
+    pd.testing.assert_frame_equal(Detections.read(tmp_path / "none.csv").table, found.above(1.1).table)
     lines = (tmp_path / "boxes.csv").read_text().splitlines()
     lines[1] = "/f/0.png,p0,val,Mass,1.2,5,5,4,9"
     lines[2] = "/f/0.png,p0,val,Mass,x,5,5,9,9"

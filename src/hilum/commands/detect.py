@@ -64,7 +64,7 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     flips: bool = False
     """At test time films are looked at mirrored as well."""
     scales: list[Annotated[float, Field(gt=0, le=4)]] = [1.0]
-    """At test time films are looked at in these multiples of image_size."""
+    """At test time films are looked at in these multiples of image_size, rounded to 32 pixels."""
     negatives: NonNegativeFloat = 0.0
     """Films without a box that are trained on, for each film with one; 0: all there are."""
     freeze: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -66,7 +66,10 @@ class Detections:
             if name not in columns:
                 defects.add("columns", f"there is no column {name!r}; expected {', '.join(wanted)}")
         defects.check()
-        numbers = {name: pd.to_numeric(pd.Series(columns[name]), errors="coerce") for name in wanted[4:]}
+        numbers = {
+            name: pd.to_numeric(pd.Series(columns[name]), errors="coerce").astype(np.float64)
+            for name in wanted[4:]
+        }
         for name, values in numbers.items():
             for place in np.flatnonzero(~np.isfinite(values.to_numpy(np.float64))).tolist():
                 problem = f"found {quote(columns[name][place])}; expected a number"
