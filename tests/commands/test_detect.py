@@ -207,6 +207,10 @@ def test_what_cannot_be_is_said_before_a_run_is_begun(films, tmp_path):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], **given | {"arch": "torchvision/squeezenet1_0"})
     with pytest.raises(ConfigError, match="numbers between 0 and 1"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], overlaps=[1.5], **given)
+    with pytest.raises(ConfigError, match=r"a score below 0\.01 is no box here"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], thresholds=[0.001, 0.5], **given)
+    with pytest.raises(ConfigError, match="--findings leaves out 'Cardiomegaly', the column that says which"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], findings=["Nodule"], **given)
     with pytest.raises(ConfigError, match='give --monitor "" with it'):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], late_epochs=2, **given)
     with pytest.raises(ConfigError, match="expected 2 or more, or 0"):

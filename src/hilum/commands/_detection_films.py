@@ -20,6 +20,8 @@ from hilum.records.boxes import (
     require_boxes,
     unplaced,
 )
+from hilum.records.defects import Defects
+from hilum.records.reading import read_text
 from hilum.records.splits import split_patients
 from hilum.records.table import Records
 
@@ -66,6 +68,7 @@ def open_films(config: "Settings") -> Given:
         )
     for finding in findings:
         require_boxes(read, finding, where=str(config.records))
+    _refuse_unread_labels(config, read, findings)
     records, store = open_store(config, read)
     records = _with_splits(config, records, findings)
     known, bare = asked(records, findings), unplaced(records, findings)
@@ -99,6 +102,20 @@ def open_films(config: "Settings") -> Given:
     facts = environment(records, store) | {"test_patients_trained_on": overlap}
     of_image = dict(zip(images, sizes, strict=True))
     return Given(records, store, of_image, findings, classes, told, facts, *counts, tuple(notes))
+
+
+def _refuse_unread_labels(config: "Settings", records: Records, findings: tuple[str, ...]) -> None:
+    """Without its labels a film with boxes of other findings would count as a negative."""
+    path = config.records.expanduser()
+    if not config.findings or not path.is_file():
+        return
+    columns = read_text(path, Defects(path))[1]
+    left = [name for name in findings if name in columns and name not in records.findings]
+    if left:
+        raise ConfigError(
+            f"--findings leaves out {left[0]!r}, the column that says which films show it and which do not; "
+            "name it too, or leave --findings out"
+        )
 
 
 def _with_splits(config: "Settings", records: Records, findings: tuple[str, ...]) -> Records:

@@ -111,6 +111,13 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
             raise ValueError("expected one or more numbers between 0 and 1")
         return sorted(given)
 
+    @field_validator("thresholds")
+    @classmethod
+    def _check_floor(cls, given: list[float]) -> list[float]:
+        if min(given) < 0.01:
+            raise ValueError("a score below 0.01 is no box here; expected 0.01 or more")
+        return given
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.folds == 1:
