@@ -12,6 +12,7 @@ import pytest
 
 import hilum
 from hilum.cli import main
+from hilum.commands import _sweep_scores
 from hilum.commands._detection_films import trained_on
 from hilum.errors import ConfigError, RecordsError
 from hilum.images.phantom import write_phantoms
@@ -22,6 +23,7 @@ from hilum.records.detections import CORNERS, Detections
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.detection import DetectionReport
+from hilum.report.summary import detection_headline
 from hilum.run import Run
 
 SMALL = {
@@ -215,6 +217,10 @@ def test_what_cannot_be_is_said_before_a_run_is_begun(films, tmp_path):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], late_epochs=2, **given)
     with pytest.raises(ConfigError, match="expected 2 or more, or 0"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], folds=1, **given)
+    with pytest.raises(
+        RecordsError, match=r"none of the \d+ films of 0\.04 of the training patients has a box"
+    ):
+        hilum.detect("retinanet", boxes=["Nodule"], label_fraction=[1, 0.04], **given)
     vit = {"arch": "vit_tiny_patch16_224", "image_size": 64}
     with pytest.raises(ConfigError, match="sees films of one size only; give --scales 1"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], scales=[1, 2], **given | vit)
@@ -464,3 +470,13 @@ def test_shares_of_films_that_have_boxes_and_no_labels_are_stratified_by_boxes()
         share = trained_on(config, Records(table, ()), ("Mass",), 0.25, seed)
         assert len(share) == 10
         assert (share.table["boxes"] == box).sum() == 1
+
+
+def test_a_line_and_a_sweep_speak_of_every_finding(two):
+    report = DetectionReport.read(two / "detection.json")
+    lines = detection_headline(report).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["Cardiomegaly", "Consolidation"]
+    scores = [one.estimate("rsna_score") for one in report.findings]
+    shown = _sweep_scores._headline(two)
+    assert shown.value == pytest.approx(np.mean([score.value for score in scores]))
+    assert (shown.finding, shown.low) == ("macro", None)

@@ -158,7 +158,6 @@ def trained_on(
     chosen = np.random.default_rng(seed).permutation(others)[:wanted]
     kept = boxed.copy()
     kept[chosen] = True
-    log.info("%d films with boxes, %d of %d without", boxed.sum(), len(chosen), len(others))
     return share.take(kept)
 
 

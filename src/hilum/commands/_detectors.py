@@ -92,6 +92,8 @@ def train(
             )
         if config.monitor:
             log.warning("no validation film has a box: no epoch can be chosen, so the last is kept")
+    boxed = has_boxes(labelled, given.findings)
+    log.info("trained on %d films with boxes and %d without", boxed.sum(), (~boxed).sum())
     task = new_task(config, given, seed=seed)
     loader = Loader(
         given.store,

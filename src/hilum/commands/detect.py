@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, field_validator, model_validator
 
-from hilum.commands._detection_films import Given, open_films
+from hilum.commands._detection_films import Given, open_films, trained_on
 from hilum.commands._detection_folds import fitted, fitted_in_folds
 from hilum.commands._detectors import look_of, new_task
 from hilum.commands._open import write_trained_on
@@ -139,6 +139,8 @@ def detect(config: Settings) -> Path:
     model = new_task(config, given, seed=config.seeds[0]).model
     check_look(look_of(config), model)
     cells = [(fraction, seed) for fraction in config.label_fraction for seed in config.seeds]
+    for fraction, seed in [] if config.folds else cells:
+        trained_on(config, given.records.where("train"), given.findings, fraction, seed)
     with Run.open(config.out, config, given.facts) as run:
         if run.finished:
             log.info("%s: finished before; nothing to do", config.out)
