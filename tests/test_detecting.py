@@ -101,3 +101,26 @@ def test_the_gate_multiplies_scores_by_weighted_classes(films):
     )
     with pytest.raises(ConfigError, match="the gate names 'x'; the detector tells films apart into Normal"):
         check_look(Look(gate={"x": 1.0}), model)
+
+
+class Four(Bright):
+    """Four boxes side by side, two of each finding."""
+
+    def candidates(self, raw, side):
+        num = len(raw["images"])
+        boxes = torch.tensor([[10.0 * k, 40, 10 * k + 8, 80] for k in range(4, 8)]).expand(num, -1, -1)
+        scores = torch.tensor([[0.8, 0.0], [0.39, 0.0], [0.0, 0.3], [0.0, 0.16]])
+        return boxes, scores.expand(num, -1, -1)
+
+
+def test_boxes_much_less_sure_than_the_surest_of_their_finding_go(films):
+    records, store = films
+    model = Four(("Normal", "Other", "Opacity"))
+    model.findings = ("Mass", "Nodule")
+    given = {"overlaps": [0.5], "floor": 0.01, "device": "cpu"}
+    every = detect([model], records, store, **given).boxes[0.5]
+    near = detect([model], records, store, look=Look(of_surest=0.5), **given).boxes[0.5]
+    assert len(every) == 4 * len(records)
+    assert sorted(near.table["score"].round(2).unique()) == [0.16, 0.3, 0.8]
+    gated = detect([model], records, store, look=Look(gate={"Opacity": 0.5}, of_surest=0.5), **given)
+    assert len(gated.boxes[0.5]) == len(near)  # a gate is of whole films

@@ -38,6 +38,8 @@ class Look:
     gate: Mapping[str, float] = field(default_factory=dict)
     """Scores are multiplied by the sum of these classes' probabilities for the whole film, so weighted; none:
     they are not."""
+    of_surest: float = 0.0
+    """Boxes with a score below this share of their film's highest go, finding by finding."""
 
     @property
     def flips(self) -> tuple[bool, ...]:
@@ -129,6 +131,8 @@ def detect(
         gate = told_apart @ [look.gate.get(name, 0.0) for name in first.classes]
         factors = dict(zip(records.table["image"], gate.tolist(), strict=True))
         tables = {overlap: table.scaled(factors) for overlap, table in tables.items()}
+    if look.of_surest:
+        tables = {overlap: table.near_surest(look.of_surest) for overlap, table in tables.items()}
     return Detected(tables, told_apart)
 
 

@@ -1,6 +1,10 @@
 """hilum detect on phantoms, from films to a page, and what it refuses."""
 
+import importlib
 import json
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +12,8 @@ import pytest
 
 import hilum
 from hilum.cli import main
+from hilum.commands import _sweep_scores
+from hilum.commands._detection_films import trained_on
 from hilum.errors import ConfigError, RecordsError
 from hilum.images.phantom import write_phantoms
 from hilum.metrics.boxes import overlap
@@ -17,6 +23,8 @@ from hilum.records.detections import CORNERS, Detections
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.detection import DetectionReport
+from hilum.report.summary import detection_headline
+from hilum.run import Run
 
 SMALL = {
     "arch": "resnet18", "image_size": 128, "store_size": 128, "width": 32, "head_depth": 1, "batch_size": 8,
@@ -98,7 +106,7 @@ def test_a_run_holds_a_detector_its_boxes_and_its_report(films, run):
     assert heads[0] == pytest.approx(heads[1])  # two classes: one is the other's complement
     page = (run / "report.html").read_text()
     assert "Whole films" in page
-    assert "The mean box everywhere reaches" in page
+    assert "With the mean box everywhere the score is" in page
     assert "http" not in page.replace("http-equiv", "")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert any("val_box_precision" in row for row in rows)
@@ -201,10 +209,18 @@ def test_what_cannot_be_is_said_before_a_run_is_begun(films, tmp_path):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], **given | {"arch": "torchvision/squeezenet1_0"})
     with pytest.raises(ConfigError, match="numbers between 0 and 1"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], overlaps=[1.5], **given)
+    with pytest.raises(ConfigError, match=r"a score below 0\.01 is no box here"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], thresholds=[0.001, 0.5], **given)
+    with pytest.raises(ConfigError, match="--findings leaves out 'Cardiomegaly', the column that says which"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], findings=["Nodule"], **given)
     with pytest.raises(ConfigError, match='give --monitor "" with it'):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], late_epochs=2, **given)
     with pytest.raises(ConfigError, match="expected 2 or more, or 0"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], folds=1, **given)
+    with pytest.raises(
+        RecordsError, match=r"none of the \d+ films of 0\.04 of the training patients has a box"
+    ):
+        hilum.detect("retinanet", boxes=["Nodule"], label_fraction=[1, 0.04], **given)
     vit = {"arch": "vit_tiny_patch16_224", "image_size": 64}
     with pytest.raises(ConfigError, match="sees films of one size only; give --scales 1"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], scales=[1, 2], **given | vit)
@@ -231,8 +247,8 @@ def test_boxes_that_something_contradicts_are_listed_together(films, tmp_path):
     message = str(told.value)
     assert "3 defects" in message
     assert f"{first}: Cardiomegaly: 10, 20, 900, 40 reaches beyond the 128 x 128 pixels" in message
-    assert f"{second}: Cardiomegaly: 1 boxes, but its label is 0" in message
-    assert f"{third}: Cardiomegaly: 1 boxes, but the film is 'other', which --gate leaves out" in message
+    assert f"{second}: Cardiomegaly: 1 box, but its label is 0" in message
+    assert f"{third}: Cardiomegaly: 1 box, but the film is 'other', which --gate leaves out" in message
 
 
 def test_folds_hold_every_film_out_once_and_speak_together_on_test(films, tmp_path):
@@ -240,6 +256,7 @@ def test_folds_hold_every_film_out_once_and_speak_together_on_test(films, tmp_pa
     small = SMALL | {"steps": 4, "log_every": 1}
     out = hilum.detect(
         "retinanet", boxes=["Cardiomegaly"], folds=3, late_epochs=2, monitor="", flips=True, scales=[1, 1.5],
+        of_surest=0.5,
         out=tmp_path / "run", **given, **small,
     )  # fmt: skip
     records = Records.read(films)
@@ -254,7 +271,7 @@ def test_folds_hold_every_film_out_once_and_speak_together_on_test(films, tmp_pa
     for fold in range(3):
         assert len(list((out / "folds" / str(fold) / "late").glob("*.safetensors"))) <= 2
     report = DetectionReport.read(out / "detection.json")
-    assert report.look == {"flip": True, "scales": [1, 1.5], "gate": {}}
+    assert report.look == {"flip": True, "scales": [1, 1.5], "gate": {}, "of_surest": 0.5}
     assert any("out-of-fold" in note for note in report.notes)
     # What predict finds is what was scored: all folds and late epochs, the same views, the same threshold.
     (one,) = report.findings
@@ -331,3 +348,135 @@ def test_a_sweep_of_detectors_is_chosen_by_validation_and_compared(films, tmp_pa
         assert row.test == pytest.approx(found.estimate("rsna_score").value)
         assert 0 <= row.validation <= 1
     assert json.loads((out / "comparison.json").read_text())["metrics"] == ["rsna_score", "box_precision"]
+
+
+@pytest.fixture(scope="module")
+def two(films):
+    """A run of two findings."""
+    return hilum.detect(
+        "retinanet", records=films, boxes=["Cardiomegaly", "Consolidation"], store=films.parent / "store",
+        out=films.parent / "two", **SMALL,
+    )  # fmt: skip
+
+
+def test_boxes_of_every_finding_are_those_of_its_own_overlap_and_threshold(films, two, tmp_path, monkeypatch):
+    """Validation chooses for each finding; what is written and predicted is what was chosen."""
+    command = importlib.import_module("hilum.commands.detect")
+    records = Records.read(films)
+    scored = records.take(records.table["split"].isin(["val", "test"]).to_numpy())
+    report = DetectionReport.read(two / "detection.json")
+    first, second = (replace(one, overlap=cut) for one, cut in zip(report.findings, (0.2, 0.4), strict=True))
+    parts = {}
+    for cut, side in ((0.2, 20.0), (0.4, 40.0)):
+        boxes = np.array([[0, 0, side, side]] * 2)
+        rows, labels, scores = np.array([3, 1]), np.array([0, 1]), np.array([0.5, 0.6])
+        parts[cut] = Detections.make(scored, ("Cardiomegaly", "Consolidation"), rows, labels, scores, boxes)
+    monkeypatch.setattr(command, "write_detection_page", lambda *_, **__: None)
+    given = SimpleNamespace(findings=("Cardiomegaly", "Consolidation"), store=None)
+    config = SimpleNamespace(overlaps=[0.2, 0.4])
+    with Run.open(
+        tmp_path / "run", command.Settings(records=films, detector="fcos", out=tmp_path), {}
+    ) as run:
+        command._write(config, replace(report, findings=(first, second)), parts, scored, given, run, [])
+        found = Detections.read(run.path / "detections.csv").table
+    assert found["finding"].tolist() == ["Consolidation", "Cardiomegaly"]  # in the order of the films
+    assert found["x2"].tolist() == [40, 20]
+
+    told = json.loads((two / "detection.json").read_text())
+    for one, threshold, at in zip(told["findings"], (0.02, 0.01), (0.05, 0.4), strict=True):
+        one["threshold"], one["overlap"] = threshold, at
+    changed = tmp_path / "changed"
+    shutil.copytree(two, changed)
+    (changed / "detection.json").write_text(json.dumps(told))
+    where = {"records": films, "split": "test", "store": films.parent / "store", "store_size": 128}
+    where["device"] = "cpu"
+    table = Detections.read(hilum.predict(changed, out=tmp_path / "boxes.csv", **where)).table
+    for finding, threshold, at in (("Cardiomegaly", 0.02, 0.05), ("Consolidation", 0.01, 0.4)):
+        alone = hilum.predict(
+            changed, out=tmp_path / f"{finding}.csv", threshold=threshold, overlap=at, **where
+        )
+        expected = Detections.read(alone).of(finding).table
+        shown = table[table["finding"] == finding].reset_index(drop=True)
+        pd.testing.assert_frame_equal(shown, expected)
+    assert len(table)
+    with pytest.raises(ConfigError, match="--submission is the table of a challenge of one finding"):
+        hilum.predict(changed, out=tmp_path / "x.csv", submission=True, **where)
+
+
+def test_positive_films_whose_boxes_nobody_drew_are_left_out_and_counted(films, tmp_path, caplog):
+    """As in ChestX-ray14: they are no negatives, neither in training nor in scoring."""
+    caplog.set_level("INFO")
+    table = pd.read_csv(films, dtype=str, keep_default_na=False)
+    positive = table["boxes"].str.contains("Cardiomegaly") & (table["Cardiomegaly"] == "1")
+    bare = {split: table.index[positive & (table["split"] == split)][:2] for split in ("train", "test")}
+    table.loc[bare["train"], "boxes"] = ""
+    table.loc[bare["test"], "boxes"] = "[]"
+    table.to_csv(tmp_path / "films.csv", index=False)
+    out = hilum.detect(
+        "fcos", records=tmp_path / "films.csv", boxes=["Cardiomegaly"], store=films.parent / "store",
+        out=tmp_path / "run", **SMALL | {"steps": 1},
+    )  # fmt: skip
+    assert "4 show Cardiomegaly and no box says where" in caplog.text
+    report = DetectionReport.read(out / "detection.json")
+    assert report.unplaced == 2
+    never = (table["split"] == "test") & (table["Cardiomegaly"] == "")
+    assert report.never_asked == 2 + never.sum()
+    predicted = set(Predictions.read(out / "predictions.csv").table["image"])
+    assert not predicted & set(table.loc[bare["test"], "image"])
+    assert "2 of them show it and no box says where" in (out / "report.html").read_text()
+
+
+def test_films_in_no_split_are_left_out_of_folds_too(films, tmp_path, caplog):
+    table = pd.read_csv(films, dtype=str, keep_default_na=False)
+    some = table.loc[table["split"] == "train", "patient"].unique()[:3]
+    table.loc[table["patient"].isin(some), "split"] = ""
+    table.to_csv(tmp_path / "films.csv", index=False)
+    given = {"records": tmp_path / "films.csv", "store": films.parent / "store", "boxes": ["Cardiomegaly"]}
+    out = hilum.detect("fcos", folds=2, out=tmp_path / "run", **given, **SMALL | {"steps": 1})
+    assert f"{table['patient'].isin(some).sum()} of 80 films are in no split" in caplog.text
+    assert not set(pd.read_csv(out / "folds.csv", dtype=str)["patient"]) & set(some)
+    table.assign(split=table["split"].replace("test", "train")).to_csv(tmp_path / "films.csv", index=False)
+    with pytest.raises(RecordsError, match="no film of the test split was looked at for boxes"):
+        hilum.detect("fcos", out=tmp_path / "other", **given, **SMALL)
+    assert not (tmp_path / "other").exists()
+
+
+def test_without_a_box_in_validation_no_epoch_is_chosen_and_that_is_said(films, tmp_path, caplog):
+    """Of nothing but zeros the first epoch would be the best."""
+    table = pd.read_csv(films, dtype=str, keep_default_na=False)
+    table.loc[table["split"] == "val", ["boxes", "Cardiomegaly"]] = ["[]", "0"]
+    table.to_csv(tmp_path / "films.csv", index=False)
+    given = {"records": tmp_path / "films.csv", "store": films.parent / "store", "boxes": ["Cardiomegaly"]}
+    out = hilum.detect("fcos", out=tmp_path / "run", **given, **SMALL | {"steps": 2, "log_every": 1})
+    assert "no epoch can be chosen, so the last is kept" in caplog.text
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert not any("val_box_precision" in row for row in rows)
+    (one,) = DetectionReport.read(out / "detection.json").findings
+    assert one.note == "no validation film has a box, so no threshold can be chosen"
+    with pytest.raises(RecordsError, match="no validation film has a box, and --schedule plateau"):
+        hilum.detect("fcos", out=tmp_path / "other", schedule="plateau", **given, **SMALL)
+
+
+def test_shares_of_films_that_have_boxes_and_no_labels_are_stratified_by_boxes():
+    box = '[["Mass", 1, 2, 3, 4]]'
+    table = pd.DataFrame(
+        {
+            "image": [f"{k}.png" for k in range(40)], "patient": [f"p{k}" for k in range(40)],
+            "split": "train", "boxes": [box if k < 4 else "[]" for k in range(40)],
+        }
+    )  # fmt: skip
+    config = SimpleNamespace(records="films.csv", negatives=0)
+    for seed in range(8):
+        share = trained_on(config, Records(table, ()), ("Mass",), 0.25, seed)
+        assert len(share) == 10
+        assert (share.table["boxes"] == box).sum() == 1
+
+
+def test_a_line_and_a_sweep_speak_of_every_finding(two):
+    report = DetectionReport.read(two / "detection.json")
+    lines = detection_headline(report).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["Cardiomegaly", "Consolidation"]
+    scores = [one.estimate("rsna_score") for one in report.findings]
+    shown = _sweep_scores._headline(two)
+    assert shown.value == pytest.approx(np.mean([score.value for score in scores]))
+    assert (shown.finding, shown.low) == ("macro", None)

@@ -20,7 +20,7 @@ from hilum.errors import ConfigError
 from hilum.images.chance import uniforms
 from hilum.images.spec import InputSpec
 from hilum.images.tone import Tone
-from hilum.images.warp import Geometry, warp, warp_boxes
+from hilum.images.warp import NUM_UNIFORMS, Geometry, warp, warp_boxes
 
 FLIPPING = {
     "supcon",
@@ -190,3 +190,37 @@ def test_recipes_without_views_or_pixels_are_refused():
         ViewRecipe(())
     with pytest.raises(ConfigError, match="side 0"):
         ViewRecipe((CXR_VIEW,), side=0)
+
+
+LEVELS = {  # of kaggle-rsna: deviations of log2 scale, degrees, degrees of shear, log2 gamma; flips; then
+    # how often films are blurred and noised, their most, and how often salted (detection_dataset.py)
+    "rsna_1": (0, 0, 0, 0, 0, 0, None, None, 0),
+    "rsna_10": (0.1, 5, 2.5, 0.2, 0, 0, None, None, 0),
+    "rsna_11": (0.1, 0, 2.5, 0.2, 0, 0, None, None, 0),
+    "rsna_15": (0.15, 6, 4, 0.2, 0.5, 0.25, 1.0, 0.02, 0),
+    "rsna_20": (0.15, 6, 4, 0.25, 0.5, 0.5, 2.0, 0.04, 0.1),
+    "rsna_21": (0.15, 0, 4, 0.25, 0.5, 0.5, 2.0, 0.04, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_of_kaggle_rsna_have_its_deviations(name):
+    scale, angle, shear, gamma, flip, often, blur, noise, salt = LEVELS[name]
+    view = PRESETS[name]
+    u = np.random.default_rng(0).random((20_000, NUM_UNIFORMS))
+    u[:, 4], u[:, 5] = 0.5, 0.5  # upright and unsheared, a matrix is its two scales
+    sizes = np.full((len(u), 2), 1024)
+    made = view.geometry.matrices(u, sizes=sizes, side=512, fit="squash")
+    scales = np.log2(np.abs(made[:, [0, 1], [0, 1]]) / 2)
+    np.testing.assert_allclose(scales.std(axis=0), scale, rtol=0.02, atol=1e-12)
+    assert abs(np.corrcoef(scales.T)[0, 1]) < 0.03 if scale else True
+    even = 3**-0.5  # the deviation of an even distribution from -1 to 1
+    assert view.geometry.rotate * even == pytest.approx(angle)
+    assert view.geometry.shear * even == pytest.approx(shear)
+    assert np.log2(view.tone.gamma) * even == pytest.approx(gamma)
+    assert (view.geometry.flip, view.tone.blur, view.tone.noise, view.tone.salt) == (flip, often, often, salt)
+    if often:
+        assert (view.tone.blur_max, view.tone.noise_max) == (blur, noise)
+    # The centre moves by up to 32 pixels of the published films, which have 1024.
+    still = view.change(zoom=1, stretch=1, flip=0).geometry.matrices(u, sizes=sizes, side=512, fit="squash")
+    assert 31 < np.abs(still[:, :2, 2]).max() <= 32

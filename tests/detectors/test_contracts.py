@@ -8,15 +8,17 @@ import torch
 
 from hilum import find
 from hilum.commands import settings_of
-from hilum.config import settings_in
+from hilum.config import TrainConfig, settings_in
 from hilum.data.loader import Batch
 from hilum.errors import ConfigError
 from hilum.images.spec import InputSpec
 from hilum.losses import masked_cross_entropy
 from hilum.models.detector import suppressed
 from hilum.models.encoder import Encoder
+from hilum.models.pyramid import Pyramid
 from hilum.models.weights import detector_in, load, to_bytes
 from hilum.train.detection import DetectionTask
+from hilum.train.optim import optimizer_for
 
 DETECTORS = find.names("hilum.detectors")
 SIDE = 128
@@ -24,7 +26,7 @@ SMALL = {"width": 32, "head_depth": 1, "width_scale": 0.05}
 FINDINGS = ("Mass", "Nodule")
 
 
-def task_of(name, *, arch="resnet18", classes=(), seed=0, **fitting):
+def task_of(name, *, arch="resnet18", classes=(), seed=0, side=SIDE, **fitting):
     torch.manual_seed(seed)
     module = find.module("hilum.detectors", name)
     (task_class,) = (
@@ -36,9 +38,9 @@ def task_of(name, *, arch="resnet18", classes=(), seed=0, **fitting):
     )
     settings = settings_in(find.path("hilum.detectors", name))
     own = settings.build({k: v for k, v in SMALL.items() if k in settings.model_fields}, name).model_dump()
-    ways = {"freeze": 0.0, "frozen_norm": False, "encoder_scale": 1.0, "film_weight": 0.1}
+    ways = {"freeze": 0.0, "frozen_norm": False, "part_scales": {}, "film_weight": 0.1}
     return task_class(
-        Encoder(arch, InputSpec(side=SIDE)), findings=FINDINGS, classes=classes, **own, **ways | fitting
+        Encoder(arch, InputSpec(side=side)), findings=FINDINGS, classes=classes, **own, **ways | fitting
     )
 
 
@@ -153,9 +155,21 @@ def test_an_encoder_can_be_held_still_and_its_statistics_too():
     frozen = task_of("fcos", frozen_norm=True).train()
     assert not frozen.model.encoder.net.bn1.training
     assert frozen.model.encoder.net.conv1.weight.requires_grad
-    scaled = task_of("yolo_v3", encoder_scale=0.1)
-    assert set(scaled.scales.values()) == {0.1}
-    assert all(name.startswith("model.encoder.") for name in scaled.scales)
+
+
+def test_parts_of_a_detector_have_learning_rates_of_their_own():
+    """As in kaggle-rsna's SGD: the encoder at a fifth of the pyramid's rate, boxes at twice it."""
+    given = {"encoder": 0.2, "box_head": 2.0}
+    task = task_of("retinanet", part_scales=given)
+    config = TrainConfig(optimizer="sgd", lr=0.01)
+    name_of = {id(weight): name for name, weight in task.named_parameters()}
+    for group in optimizer_for(task, config).param_groups:
+        parts = {name_of[id(weight)].split(".")[1] for weight in group["params"]}
+        assert {given.get(part, 1.0) for part in parts} == {group["scale"]}
+    with pytest.raises(
+        ConfigError, match=r"--part-lr names 'neck'; the parts of yolo_v3 are blocks, encoder"
+    ):
+        task_of("yolo_v3", part_scales={"neck": 1.0})
 
 
 def test_whole_films_are_told_apart_and_unknown_ones_weigh_nothing():
@@ -195,3 +209,22 @@ def test_the_surest_of_boxes_that_overlap_stays_within_its_finding():
     assert found.labels.tolist() == [0, 1, 0]
     assert found.boxes[0].tolist() == [0, 1, 10, 11]
     assert len(suppressed(boxes, scores, floor=0.01, overlap=0.5, most=1).scores) == 1
+
+
+def test_the_sixth_level_is_of_the_encoder_even_where_the_pyramid_is_as_wide():
+    """Lin et al. 2017, section 4: a convolution on C5, not on P5."""
+    encoder = Encoder("resnet18", InputSpec(side=SIDE))
+    pyramid = Pyramid(encoder, width=encoder.widths[-1], first=3)
+    with torch.no_grad():
+        for weight in (*pyramid.levels.inner_blocks.parameters(), *pyramid.levels.layer_blocks.parameters()):
+            weight.zero_()
+        levels, _ = pyramid(encoder, torch.rand(1, 1, SIDE, SIDE))
+    assert not levels[2].any()
+    assert levels[3].any()
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_films_of_a_size_that_levels_do_not_fill_are_refused(name):
+    """A DenseNet of 200 pixels has 12 cells of 16 where anchors are laid for 13."""
+    with pytest.raises(ConfigError, match=r"--image-size is 200; .* a multiple of 32: 192 or 224"):
+        task_of(name, arch="densenet121", side=200)

@@ -168,6 +168,19 @@ def test_average_precision_is_that_of_pycocotools(seed, ties):
     assert len(mine) == len(COCO_IOUS)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_film_the_hundred_surest_detections_count_as_for_pycocotools(seed):
+    random = np.random.default_rng(seed)
+    low = random.uniform(0, 60, (260, 2))
+    box = np.concatenate([low, low + random.uniform(10, 40, (260, 2))], 1)
+    film, score = random.integers(0, 2, 260), random.integers(1, 40, 260) / 40
+    true = [[5, 5, 30, 35], [40, 40, 70, 75], [10, 50, 40, 90]]
+    all_of = boxes_of(2, film, box, score, [0, 0, 1], true)
+    assert (all_of.detected > 100).all()
+    mine = boxes_of(2, film, box, score, [0, 0, 1], true, most=100)
+    np.testing.assert_allclose(average_precision(mine, np.ones((2, 1)))[:, 0], coco(all_of), atol=1e-9)
+
+
 def test_a_film_that_counts_twice_is_as_two_films():
     films, film, box, score, true_film, true_box = sample(3, films=12)
     boxes = boxes_of(films, film, box, score, true_film, true_box)

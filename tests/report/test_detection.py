@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from hilum.errors import RecordsError
+from hilum.metrics.boxes import Boxes
 from hilum.metrics.detection import mean_score, rsna_scores
 from hilum.metrics.detection_intervals import METRICS, estimates
 from hilum.records.detections import Detections, rsna_submission
 from hilum.records.table import Records
-from hilum.report.detection import DetectionReport, boxes_among, evaluate_detections
+from hilum.report.detection import DetectionReport
+from hilum.report.detection_evaluate import boxes_among, evaluate_detections
+from hilum.report.detection_floors import floors
 from tests.metrics.test_detection import sample
 
 
@@ -111,6 +114,8 @@ def test_detections_are_written_to_the_bit_and_bad_files_are_told(tmp_path):
     found.write(tmp_path / "boxes.csv")
     again = Detections.read(tmp_path / "boxes.csv")
     pd.testing.assert_frame_equal(again.table, found.table)
+    found.above(1.1).write(tmp_path / "none.csv")
+    pd.testing.assert_frame_equal(Detections.read(tmp_path / "none.csv").table, found.above(1.1).table)
     lines = (tmp_path / "boxes.csv").read_text().splitlines()
     lines[1] = "/f/0.png,p0,val,Mass,1.2,5,5,4,9"
     lines[2] = "/f/0.png,p0,val,Mass,x,5,5,9,9"
@@ -143,3 +148,30 @@ def test_a_submission_is_in_the_challenges_pixels():
         "0.500 102.4 102.4 512.0 256.0 0.250 0.0 0.0 1024.0 1024.0",
         "",
     ]
+
+
+def test_the_mean_box_is_a_share_of_its_film():
+    """Films of two sizes with the same picture: the mean box of one is on the other where it belongs."""
+    box = lambda scale: json.dumps([["Mass", 10 * scale, 20 * scale, 40 * scale, 60 * scale]])  # noqa: E731
+    table = pd.DataFrame(
+        {
+            "image": list("abcd"), "patient": list("abcd"), "split": ["train", "train", "test", "test"],
+            "boxes": [box(1), box(10), box(4), "[]"],
+        }
+    )  # fmt: skip
+    records = Records(table, ())
+    sizes = {"a": (100, 100), "b": (1000, 1000), "c": (400, 400), "d": (100, 200)}
+    train, test = records.where("train"), records.where("test")
+    none = np.empty(0)
+    boxes = Boxes.of(2, none, np.empty((0, 4)), none, np.array([0]), np.array([[40, 80, 160, 240]]))
+    mean = floors(boxes, test, train, "Mass", sizes)["the mean box everywhere"]
+    np.testing.assert_allclose(mean.box, [[40, 80, 160, 240], [20, 20, 80, 60]])
+    alike = floors(boxes, test, train, "Mass")["the mean box everywhere"]
+    np.testing.assert_allclose(alike.box, [[55, 110, 220, 330]] * 2)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sizes_count_the_boxes_that_films_count(seed):
+    records, found = films(seed, num=240)
+    (one,) = report_of(records, found, order="truth", replicates=20).findings
+    assert sum(stratum.found for stratum in one.sizes) == sum(film.found for film in one.films)

@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import TypeAdapter
 from torch import nn
 
 from hilum import find
+from hilum.commands._detection_films import Given, has_boxes, with_classes
 from hilum.commands._open import open_encoder
 from hilum.config import settings_in
 from hilum.data.boxes import BoxSource
@@ -24,9 +24,9 @@ from hilum.images.store import Store
 from hilum.metrics.detection import RSNA_IOUS, average_precision
 from hilum.models.detector import Detector
 from hilum.models.weights import MODEL_FILE, Model, load, to_bytes
-from hilum.records.boxes import boxes_of
 from hilum.records.table import Records
-from hilum.report.detection import DETECTION, DetectionReport, boxes_among, scan
+from hilum.report.detection import DETECTION, DetectionReport
+from hilum.report.detection_evaluate import boxes_among, scan
 from hilum.run import Run, write_atomically
 from hilum.train.detection import DetectionTask
 from hilum.train.loop import fit
@@ -42,34 +42,20 @@ LATE, FOLDS = "late", "folds"
 log = logging.getLogger(__name__)
 
 
-class Given(NamedTuple):
-    """What all detectors of a run start from."""
-
-    records: Records
-    """Films that were looked at."""
-    store: Store
-    findings: tuple[str, ...]
-    classes: tuple[str, ...]
-    told: dict[str, str]
-    """The class of each film, by image; empty where it is unknown."""
-    facts: dict[str, Any]
-    never_asked: int
-    notes: tuple[str, ...]
-
-
 def new_task(config: "Settings", given: Given, *, seed: int) -> DetectionTask:
     """A new detector on its encoder, with its loss."""
     encoder = open_encoder(config.init, config, seed=seed)
     encoder.see(config.image_size, config.image_fit)  # boxes want larger films than most pretrainings saw
     torch.manual_seed(seed)
     own = settings_in(find.path("hilum.detectors", config.detector)).model_fields
+    rates = ({"encoder": config.encoder_lr} if config.encoder_lr else {}) | config.part_lr
     made: DetectionTask = _task_in(config.detector)(
         encoder.requires_grad_(True),
         findings=given.findings,
         classes=given.classes,
         freeze=config.freeze,
         frozen_norm=config.frozen_norm,
-        encoder_scale=config.encoder_lr / config.lr if config.encoder_lr else 1.0,
+        part_scales={part: rate / config.lr for part, rate in rates.items()},
         film_weight=config.film_weight,
         **{name: getattr(config, name) for name in own},
     )
@@ -92,7 +78,22 @@ def _task_in(detector: str) -> Callable[..., DetectionTask]:
 def train(
     config: "Settings", labelled: Records, val: Records, given: Given, run: Run, *, seed: int
 ) -> list[Detector]:
-    """Trains a detector, writes it into the run, and returns what speaks for it (`detectors_of`)."""
+    """Trains a detector, writes it into the run, and returns what speaks for it (`models_of`).
+
+    Raises:
+        RecordsError: no validation film has a box, and the schedule or the patience go by them.
+    """
+    watched = has_boxes(val, given.findings).any()
+    if not watched:
+        if config.schedule == "plateau" or config.patience:
+            raise RecordsError(
+                f"{config.records}: no validation film has a box, and --schedule plateau and --patience go "
+                "by what is found there; make another split, or leave them out"
+            )
+        if config.monitor:
+            log.warning("no validation film has a box: no epoch can be chosen, so the last is kept")
+    boxed = has_boxes(labelled, given.findings)
+    log.info("trained on %d films with boxes and %d without", boxed.sum(), (~boxed).sum())
     task = new_task(config, given, seed=seed)
     loader = Loader(
         given.store,
@@ -121,7 +122,7 @@ def train(
         loader,
         config.model_copy(update={"seed": seed}),
         run,
-        validate=validate if len(val) else None,
+        validate=validate if watched else None,
         keep=keep if config.late_epochs else None,
     )
     run.write(MODEL_FILE, to_bytes(task.model, parent=config.init))
@@ -184,61 +185,28 @@ def find_on(config: "Settings", models: list[Detector], records: Records, store:
 
 def look_of(config: "Settings") -> Look:
     """How the settings want films to be looked at."""
-    return Look(config.flips, tuple(config.scales), config.gate)
-
-
-def trained_on(
-    config: "Settings", train: Records, findings: tuple[str, ...], fraction: float, seed: int
-) -> Records:
-    """The labelled share of the training films, with as many negatives as asked."""
-    share = train.share(fraction, seed=seed)
-    boxed = has_boxes(share, findings)
-    if not boxed.any():
-        raise RecordsError(
-            f"{config.records}: none of the {len(share)} films of {fraction:g} of the training patients has "
-            "a box; give a larger --label-fraction or another seed"
-        )
-    if not config.negatives:
-        return share
-    wanted = round(config.negatives * boxed.sum())
-    others = np.flatnonzero(~boxed)
-    chosen = np.random.default_rng(seed).permutation(others)[:wanted]
-    kept = boxed.copy()
-    kept[chosen] = True
-    log.info("%d films with boxes, %d of %d without", boxed.sum(), len(chosen), len(others))
-    return share.take(kept)
-
-
-def has_boxes(records: Records, findings: tuple[str, ...]) -> np.ndarray:
-    """Which films have a box of any of the findings."""
-    parts = zip(*(boxes_of(records, finding) for finding in findings), strict=True)
-    return np.array([any(map(len, boxes)) for boxes in parts], bool)
-
-
-def with_classes(records: Records, given: Given) -> Records:
-    """The films with their classes as labels: 1 for its own, 0 for the others, NaN where it is unknown."""
-    table = records.table[["image", "patient", "split"]]
-    own = np.array([given.told.get(image, "") for image in table["image"]], object)
-    labels = {name: np.where(own == "", np.nan, own == name).astype(np.float32) for name in given.classes}
-    return Records(pd.concat([table, pd.DataFrame(labels, index=table.index)], axis=1), given.classes)
+    return Look(config.flips, tuple(config.scales), config.gate, config.of_surest)
 
 
 def _validation(
     config: "Settings", found: Detected, val: Records, findings: tuple[str, ...]
 ) -> dict[str, float]:
-    """Average precision (IoU 0.4 to 0.75), and the RSNA score at every threshold, means over the findings."""
+    """Average precision (IoU 0.4 to 0.75), and the RSNA score at every threshold.
+
+    Means over the findings of which a validation film has a box: of others nothing can be told.
+    """
     middle = config.overlaps[len(config.overlaps) // 2]
     once = np.ones((len(val), 1))
     precisions, scores = [], []
-    for finding in findings:
+    for finding in (one for one in findings if has_boxes(val, (one,)).any()):
         boxes = boxes_among(found.boxes[middle], val, finding)
         precisions.append(float(average_precision(boxes, once, ious=RSNA_IOUS).mean()))
         table = scan({middle: found.boxes[middle]}, val, finding, config.thresholds, order=config.matching)
         scores.append([np.nan if one is None else one for one in table.scores[0]])
-    means = np.nan_to_num(np.mean(scores, axis=0))
+    means = np.mean(scores, axis=0)
     at = {f"val_rsna_at_{cut:g}": float(mean) for cut, mean in zip(config.thresholds, means, strict=True)}
     return {
-        "val_box_precision": float(np.nan_to_num(np.mean(precisions))),
+        "val_box_precision": float(np.mean(precisions)),
         "val_rsna": float(means.max()),
         **at,
     }

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,19 @@ def _kept(folder: Path, objective: str, monitor: str) -> float | None:
 
 def _headline(folder: Path) -> Estimate | None:
     if (folder / DETECTION).exists():
-        return DetectionReport.read(folder / DETECTION).findings[0].estimate("rsna_score")
+        return _mean_score(DetectionReport.read(folder / DETECTION))
     return Report.read(folder / "report.json").headline
+
+
+def _mean_score(report: DetectionReport) -> Estimate | None:
+    """The RSNA score; of several findings, as in validation, the mean, which has no interval."""
+    scores = [one.estimate("rsna_score") for one in report.findings]
+    if len(scores) == 1:
+        return scores[0]
+    values = [one.value for one in scores if one is not None and one.value is not None]
+    if len(values) < len(scores) or scores[0] is None:
+        return None
+    return replace(scores[0], finding="macro", value=float(np.mean(values)), low=None, high=None)
 
 
 def _test(row: Row, folders: list[Path]) -> None:

@@ -2,29 +2,25 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, field_validator, model_validator
 
-from hilum.commands import _detectors
-from hilum.commands._columns import cells_of
-from hilum.commands._detectors import FOLDS, Given
-from hilum.commands._open import environment, open_records, open_store, refuse_overlap, write_trained_on
+from hilum.commands._detection_films import Given, open_films, trained_on
+from hilum.commands._detection_folds import fitted, fitted_in_folds
+from hilum.commands._detectors import look_of, new_task
+from hilum.commands._open import write_trained_on
 from hilum.config import EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig
 from hilum.detecting import Detected, check_look
-from hilum.errors import ConfigError, RecordsError
-from hilum.models.detector import Detector
-from hilum.records.boxes import asked, boxed_findings, refuse_contradictions, require_boxes
-from hilum.records.detections import joined
+from hilum.records.detections import Detections, joined, side_by_side
 from hilum.records.predictions import Predictions
-from hilum.records.splits import patient_folds, split_patients
 from hilum.records.table import Records
-from hilum.records.writing import write_csv
-from hilum.report.detection import DetectionReport, FilmClasses, evaluate_detections
+from hilum.report.detection import DETECTION, DetectionReport
+from hilum.report.detection_evaluate import FilmClasses, evaluate_detections
 from hilum.report.detection_page import write_detection_page
 from hilum.report.summary import detection_headline
 from hilum.run import Run
@@ -68,7 +64,7 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     flips: bool = False
     """At test time films are looked at mirrored as well."""
     scales: list[Annotated[float, Field(gt=0, le=4)]] = [1.0]
-    """At test time films are looked at in these multiples of image_size."""
+    """At test time films are looked at in these multiples of image_size, rounded to 32 pixels."""
     negatives: NonNegativeFloat = 0.0
     """Films without a box that are trained on, for each film with one; 0: all there are."""
     freeze: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -77,8 +73,10 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     """The encoder's BatchNorm keeps the statistics that it came with, as it should with few films a step."""
     encoder_lr: NonNegativeFloat = 0.0
     """Peak learning rate of the encoder; 0: lr."""
+    part_lr: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Peak learning rates of other parts, as in pyramid=0.01 box_head=0.02; that of the rest is lr."""
     film_column: str = ""
-    """A column whose values whole films are told apart into as well (rsna_class); empty: they are not."""
+    """A column whose values whole films are told apart into as well (RSNA: class); empty: they are not."""
     film_weight: NonNegativeFloat = 0.1
     """How much that counts in the loss."""
     gate: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
@@ -87,6 +85,9 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     turned: Literal["corners", "thirds"] = "thirds"
     """What the upright box around a turned one holds: its corners, or the points at a third and two thirds of
     its sides. Boxes that hold corners are too large, and teach to draw them so."""
+    of_surest: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Boxes with a score below this share of the surest of their finding on the film are left out
+    (kaggle-rsna: 0.5), from average precision too; 0: none are."""
     overlaps: list[float] = [0.05, 0.2, 0.4]
     """Overlaps (IoU) from which the less sure of two boxes goes; validation chooses one."""
     thresholds: list[float] = [
@@ -110,10 +111,19 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
             raise ValueError("expected one or more numbers between 0 and 1")
         return sorted(given)
 
+    @field_validator("thresholds")
+    @classmethod
+    def _check_floor(cls, given: list[float]) -> list[float]:
+        if min(given) < 0.01:
+            raise ValueError("a score below 0.01 is no box here; expected 0.01 or more")
+        return given
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.folds == 1:
             raise ValueError("folds is 1; expected 2 or more, or 0 for none")
+        if self.encoder_lr and "encoder" in self.part_lr:
+            raise ValueError("encoder_lr and part_lr both give a rate of the encoder; give one")
         if self.late_epochs and self.monitor:
             raise ValueError(
                 f"late_epochs {self.late_epochs} keeps the last epochs, monitor {self.monitor!r} the best; "
@@ -122,26 +132,15 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
         return self
 
 
-class _Found(NamedTuple):
-    """What was found, and on which films."""
-
-    labelled: Records
-    """Films that were trained on."""
-    scored: Records
-    """Films of validation and test."""
-    parts: Sequence[Detected]
-    """What was found on them, in their order."""
-    metrics: Sequence[Mapping[str, object]]
-    """Of the training; with folds, of the first."""
-
-
 def detect(config: Settings) -> Path:
     """Trains every cell that is not finished yet, scores it, and returns the run."""
-    given = _open(config)
+    given = open_films(config)
     # What the settings get wrong is said before a run is begun.
-    model = _detectors.new_task(config, given, seed=config.seeds[0]).model
-    check_look(_detectors.look_of(config), model)
+    model = new_task(config, given, seed=config.seeds[0]).model
+    check_look(look_of(config), model)
     cells = [(fraction, seed) for fraction in config.label_fraction for seed in config.seeds]
+    for fraction, seed in [] if config.folds else cells:
+        trained_on(config, given.records.where("train"), given.findings, fraction, seed)
     with Run.open(config.out, config, given.facts) as run:
         if run.finished:
             log.info("%s: finished before; nothing to do", config.out)
@@ -161,52 +160,9 @@ def detect(config: Settings) -> Path:
     return config.out
 
 
-def _open(config: Settings) -> Given:
-    read = open_records(config)
-    findings = tuple(config.boxes or boxed_findings(read))
-    if not findings:
-        raise RecordsError(
-            f"{config.records}: no cell of the column boxes has a box; it holds a JSON list such as "
-            '[["Nodule", 10, 20, 30, 40]], x1, y1, x2, y2 in pixels of the file, and [] on a film that was '
-            "looked at and has none"
-        )
-    for finding in findings:
-        require_boxes(read, finding, where=str(config.records))
-    records, store = open_store(config, read)
-    if set(records.table["split"]) == {""}:
-        log.info("%s has no split: made one by patient, seed %d", config.records, config.seed)
-        records = split_patients(records, val=0.15, test=0.25, seed=config.seed)
-    known = asked(records, findings)
-    never = int((~known & (records.table["split"] == "test").to_numpy()).sum())
-    if not known.all():
-        log.info(
-            "%d of %d films were never looked at for %s and are left out",
-            (~known).sum(),
-            len(known),
-            ", ".join(findings),
-        )
-    records = records.take(known)
-    told = cells_of(config, read, [config.film_column])[config.film_column] if config.film_column else {}
-    classes = tuple(sorted({told[image] for image in records.table["image"] if told} - {""}))
-    strangers = [name for name in config.gate if name not in classes]
-    if strangers:
-        raise ConfigError(
-            f"--gate names {strangers[0]!r}; it takes values of --film-column"
-            + (f": {', '.join(classes)}" if classes else ", and none was given")
-        )
-    sizes = [store.source_size(int(row)) for row in store.rows(records.table["image"].tolist())]
-    refuse_contradictions(records, findings, sizes, gate=config.gate, told=told, path=Path(config.records))
-    overlap = refuse_overlap(Path(config.init), records.where("test"), store, allow=config.allow_overlap)
-    notes = []
-    if overlap:
-        notes.append(f"The encoder was trained on {overlap} of the test patients: these scores mean little.")
-    facts = environment(records, store) | {"test_patients_trained_on": overlap}
-    return Given(records, store, findings, classes, told, facts, never, tuple(notes))
-
-
 def _fit_cell(config: Settings, fraction: float, seed: int, given: Given, run: Run) -> None:
-    fitted = _fitted_in_folds if config.folds else _fitted
-    labelled, scored, parts, metrics = fitted(config, fraction, seed, given, run)
+    fit = fitted_in_folds if config.folds else fitted
+    labelled, scored, parts, metrics = fit(config, fraction, seed, given, run)
     boxes = {overlap: joined([part.boxes[overlap] for part in parts]) for overlap in config.overlaps}
     told = None
     if given.classes:
@@ -224,57 +180,19 @@ def _fit_cell(config: Settings, fraction: float, seed: int, given: Given, run: R
         findings=given.findings,
         thresholds=config.thresholds,
         train=labelled,
+        sizes=given.sizes,
         replicates=config.replicates,
         order=config.matching,
         never_asked=given.never_asked,
+        unplaced=given.unplaced,
         told=told,
-        look=asdict(_detectors.look_of(config)),
+        look=asdict(look_of(config)),
         notes=notes,
         provenance=given.facts | {"settings": config.model_dump(mode="json")},
     )
     _write(config, report, boxes, scored, given, run, metrics)
     write_trained_on(run, labelled, given.store, config.init)
     log.info("%s", detection_headline(report))
-
-
-def _fitted(config: Settings, fraction: float, seed: int, given: Given, run: Run) -> _Found:
-    """One detector, on the split as it is."""
-    records = given.records
-    labelled = _detectors.trained_on(config, records.where("train"), given.findings, fraction, seed)
-    models = _detectors.train(config, labelled, records.where("val"), given, run, seed=seed)
-    scored = records.take(records.table["split"].isin(["val", "test"]).to_numpy())
-    return _Found(labelled, scored, [_detectors.find_on(config, models, scored, given.store)], run.metrics())
-
-
-def _fitted_in_folds(config: Settings, fraction: float, seed: int, given: Given, run: Run) -> _Found:
-    """A detector for each fold of the training and validation patients."""
-    records = given.records
-    pool, test = records.take((records.table["split"] != "test").to_numpy()), records.where("test")
-    alike = np.column_stack(
-        [_detectors.has_boxes(pool, given.findings), _detectors.with_classes(pool, given).labels]
-    ).astype(np.float32)
-    fold = patient_folds(pool.patients, alike, config.folds, seed=config.seed)
-    write_csv(pool.table[["image", "patient"]].assign(fold=fold), run.path / "folds.csv")
-    pool = replace(pool, table=pool.table.assign(split="val"))
-    held, parts, models = [], [], list[Detector]()
-    metrics: Sequence[Mapping[str, object]] = ()
-    for number in range(config.folds):
-        out = pool.take(fold == number)
-        labelled = _detectors.trained_on(config, pool.take(fold != number), given.findings, fraction, seed)
-        folder = run.path / FOLDS / str(number)
-        with Run.open(folder, config.model_copy(update={"out": folder}), given.facts) as inner:
-            if inner.finished:
-                members = _detectors.alike(_detectors.models_of(inner.path), inner.path)
-            else:
-                members = _detectors.train(config, labelled, out, given, inner, seed=seed)
-                inner.finish({"fold": number})
-            metrics = metrics or inner.metrics()
-        held.append(out)
-        parts.append(_detectors.find_on(config, members, out, given.store))
-        models += members
-    parts.append(_detectors.find_on(config, models, test, given.store))
-    table = pd.concat([part.table for part in (*held, test)], ignore_index=True)
-    return _Found(pool, replace(pool, table=table), parts, metrics)
 
 
 def _classes_of(found: Detected) -> np.ndarray:
@@ -285,18 +203,20 @@ def _classes_of(found: Detected) -> np.ndarray:
 def _write(
     config: Settings,
     report: DetectionReport,
-    found: Mapping[float, Any],
+    found: Mapping[float, Detections],
     scored: Records,
     given: Given,
     run: Run,
     metrics: Sequence[Mapping[str, object]],
 ) -> None:
-    boxes = found[report.findings[0].overlap or config.overlaps[0]]
+    # Each finding at the overlap that validation chose for it.
+    own = [found[one.overlap or config.overlaps[0]].of(one.finding) for one in report.findings]
+    boxes = side_by_side(own, scored.table["image"].tolist())
     boxes.write(run.path / "detections.csv")
     surest = np.zeros((len(scored), len(given.findings)))
-    rows = pd.Index(scored.table["image"]).get_indexer(boxes.table["image"])
-    columns = pd.Index(given.findings).get_indexer(boxes.table["finding"])
+    rows = pd.Index(scored.table["image"]).get_indexer(pd.Index(boxes.table["image"]))
+    columns = pd.Index(given.findings).get_indexer(pd.Index(boxes.table["finding"]))
     np.maximum.at(surest, (rows, columns), boxes.table["score"].to_numpy())
     Predictions.make(scored, given.findings, surest).write(run.path / "predictions.csv")
-    report.write(run.path / "detection.json")
+    report.write(run.path / DETECTION)
     write_detection_page(report, run.path / "report.html", boxes, scored, given.store, metrics=metrics)

@@ -16,7 +16,7 @@ from hilum.models.classifier import Classifier
 from hilum.models.detector import Detector
 from hilum.models.encoder import Encoder
 from hilum.models.weights import Model
-from hilum.records.detections import rsna_submission
+from hilum.records.detections import rsna_submission, side_by_side
 from hilum.records.table import Records
 from hilum.records.writing import write_csv
 
@@ -87,21 +87,39 @@ def _write_boxes(models: list[Model], config: Settings, records: Records, store:
     detectors = alike(models, config.model)
     for path in config.ensemble:
         detectors = alike([*detectors, *models_of(path)], path)
-    report, look = manner_of(config.model)
-    overlap, threshold = config.overlap, config.threshold
-    if report is not None:
-        chosen = report.findings[0]
-        overlap, threshold = overlap or chosen.overlap or 0.0, threshold or chosen.threshold or 0.0
-    if not (overlap and threshold):
+    findings = detectors[0].findings
+    if config.submission and len(findings) > 1:
         raise ConfigError(
-            f"{config.model}: no threshold was chosen on validation; give --overlap and --threshold"
+            f"{config.model} looks for {', '.join(findings)}; --submission is the table of a challenge of "
+            "one finding, and has no column for it"
         )
+    report, look = manner_of(config.model)
+    chosen = {one.finding: (one.overlap, one.threshold) for one in report.findings} if report else {}
+    cuts = {}
+    for finding in findings:
+        overlap, threshold = chosen.get(finding, (None, None))
+        overlap, threshold = config.overlap or overlap, config.threshold or threshold
+        if not (overlap and threshold):
+            raise ConfigError(
+                f"{config.model}: no threshold of {finding} was chosen on validation; give --overlap and "
+                "--threshold"
+            )
+        cuts[finding] = overlap, threshold
     boxes = detect(
-        detectors, records, store, overlaps=[overlap], floor=threshold, device=config.device, look=look
+        detectors,
+        records,
+        store,
+        overlaps=sorted({overlap for overlap, _ in cuts.values()}),
+        floor=min(threshold for _, threshold in cuts.values()),
+        device=config.device,
+        look=look,
     ).boxes
-    found = boxes[overlap].above(threshold)
+    images = records.table["image"].tolist()
+    found = side_by_side(
+        [boxes[overlap].of(finding).above(threshold) for finding, (overlap, threshold) in cuts.items()],
+        images,
+    )
     if config.submission:
-        images = records.table["image"].tolist()
         sizes = {
             image: store.source_size(int(row)) for image, row in zip(images, store.rows(images), strict=True)
         }
@@ -109,6 +127,9 @@ def _write_boxes(models: list[Model], config: Settings, records: Records, store:
     else:
         found.write(config.out)
     log.info(
-        "%d boxes on %d of %d radiographs (score %.3g or more)",
-        len(found), found.table["image"].nunique(), len(records), threshold,
-    )  # fmt: skip
+        "%d boxes on %d of %d radiographs (scores from %s on)",
+        len(found),
+        found.table["image"].nunique(),
+        len(records),
+        ", ".join(f"{threshold:.3g} for {finding}" for finding, (_, threshold) in cuts.items()),
+    )

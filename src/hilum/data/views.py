@@ -93,7 +93,8 @@ _CONVIRT = View(
 )
 _TWINS = Tone(jitter=0.8, jitter_brightness=0.4, jitter_contrast=0.4, blur=1.0, blur_max=2.0)
 
-_RSNA_SHIFT = 32 / 512
+_RSNA_SHIFT = 32 / 1024
+"""Its 32 pixels are of the published films of 1024, before they are made smaller."""
 
 
 def _rsna(

@@ -169,8 +169,7 @@ def yolo_losses(
     """Of one map: errors of x, y, w and h; of confidence; of findings (0 where there is one only).
 
     A box belongs to the cell of its middle and, of the map's three anchors, to the one most alike in shape;
-    where two do, the last. Errors but those of findings are means over all cells, LoVT's choice; most
-    are 0.
+    where two do, the last. Errors are means over all cells, LoVT's choice; most are 0.
     """
     film, index = (~boxes[..., 0].isnan()).nonzero(as_tuple=True)
     one = boxes[film, index]
@@ -200,7 +199,7 @@ def yolo_losses(
     if out.shape[-1] == 6:
         return box, confidence, out.new_zeros(())
     told = cross(out[..., 5:], goal[..., 5:], reduction="none").mean(-1)
-    return box, confidence, (told * here).sum() / here.sum().clamp(min=1)
+    return box, confidence, (told * here).sum() / num
 
 
 def _unit(given: int, made: int, side: int) -> nn.Sequential:

@@ -27,8 +27,14 @@ class Pyramid(nn.Module):
         """Levels of `width` channels, from P`first` (2 or 3) to P7.
 
         Raises:
-            ConfigError: the encoder has no maps of these strides.
+            ConfigError: the encoder has no maps of these strides, or sees films of a size that does not fit.
         """
+        if encoder.input.side % STRIDES[-1]:
+            down = encoder.input.side // STRIDES[-1] * STRIDES[-1]
+            raise ConfigError(
+                f"--image-size is {encoder.input.side}; the levels of a detector want a multiple of "
+                f"{STRIDES[-1]}: {max(down, STRIDES[-1])} or {down + STRIDES[-1]}"
+            )
         super().__init__()
         wanted = [stride for stride in STRIDES if stride >= 2**first]
         self.strides = (*wanted, 64, 128)
@@ -52,7 +58,9 @@ class Pyramid(nn.Module):
             widths = [encoder.widths[place] for place in self.places]
         self.top = widths[-1]
         """Channels of C5."""
-        self.levels = FeaturePyramidNetwork(widths, width, extra_blocks=LastLevelP6P7(self.top, width))
+        coarse = LastLevelP6P7(self.top, width)
+        coarse.use_P5 = False  # where C5 is as wide as P5, torchvision would take P5
+        self.levels = FeaturePyramidNetwork(widths, width, extra_blocks=coarse)
 
     def forward(
         self, encoder: Encoder, images: Float[Tensor, "B 1 S S"]

@@ -66,7 +66,10 @@ class Detections:
             if name not in columns:
                 defects.add("columns", f"there is no column {name!r}; expected {', '.join(wanted)}")
         defects.check()
-        numbers = {name: pd.to_numeric(pd.Series(columns[name]), errors="coerce") for name in wanted[4:]}
+        numbers = {
+            name: pd.to_numeric(pd.Series(columns[name]), errors="coerce").astype(np.float64)
+            for name in wanted[4:]
+        }
         for name, values in numbers.items():
             for place in np.flatnonzero(~np.isfinite(values.to_numpy(np.float64))).tolist():
                 problem = f"found {quote(columns[name][place])}; expected a number"
@@ -96,6 +99,11 @@ class Detections:
         table = self.table.assign(score=score.astype(np.float64))
         return type(self)(table)
 
+    def near_surest(self, share: float) -> Self:
+        """The boxes with at least this share of the highest score of their finding on their film."""
+        best = self.table.groupby(["image", "finding"])["score"].transform("max")
+        return type(self)(self.table[self.table["score"] >= share * best].reset_index(drop=True))
+
     def above(self, threshold: float) -> Self:
         """The boxes with at least this score."""
         return type(self)(self.table[self.table["score"] >= threshold].reset_index(drop=True))
@@ -111,6 +119,14 @@ class Detections:
 def joined(parts: Sequence[Detections]) -> Detections:
     """The boxes of several sets of radiographs in one table."""
     return Detections(pd.concat([part.table for part in parts], ignore_index=True))
+
+
+def side_by_side(parts: Sequence[Detections], images: Sequence[str]) -> Detections:
+    """The boxes of several findings on the same radiographs, in the order of these, the surest first."""
+    both = joined(parts).table
+    place = pd.Index(images).get_indexer(pd.Index(both["image"]))
+    order = np.lexsort((-both["score"].to_numpy(), place))
+    return Detections(both.iloc[order].reset_index(drop=True))
 
 
 def rsna_submission(detections: Detections, sizes: Mapping[str, tuple[int, int]]) -> pd.DataFrame:

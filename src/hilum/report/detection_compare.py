@@ -16,7 +16,8 @@ from hilum.records.table import Records
 from hilum.report.cells import Cell, Groups, grouped
 from hilum.report.compare import concluded
 from hilum.report.comparison import Comparison
-from hilum.report.detection import DetectionReport, FindingReport, boxes_among
+from hilum.report.detection import DetectionReport, FindingReport
+from hilum.report.detection_evaluate import boxes_among
 from hilum.report.pairs import Against
 from hilum.report.replicates import Group, Measured, Place, Replicates
 

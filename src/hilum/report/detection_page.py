@@ -82,7 +82,7 @@ def _chosen(one: FindingReport) -> dict[str, list[FilmOutcome]]:
     return {
         "Films with boxes, the lowest scores": sorted(boxed, key=lambda f: (f.score or 0, -f.false))[:SHOWN],
         "Films with boxes, the highest scores": sorted(boxed, key=lambda f: -(f.score or 0))[:SHOWN],
-        "Films without boxes, the most false ones": sorted(
+        "Films without boxes, those with the most false ones": sorted(
             (film for film in normal if film.false), key=lambda f: -f.false
         )[:SHOWN],
     }
@@ -127,11 +127,16 @@ def _picture(
         for x1, y1, x2, y2 in np.rint(boxes * scale).astype(int).tolist():
             cv2.rectangle(drawn, (x1, y1), (x2 - 1, y2 - 1), colour, 2)
     for (x1, y1, _, _), score in zip(np.rint(found * scale).astype(int).tolist(), scores, strict=True):
-        at = (x1 + 3, min(y1 + 13, size[1] - 3))
-        cv2.putText(drawn, f"{score:.2f}", at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, FOUND, 1, cv2.LINE_AA)
+        _write(drawn, f"{score:.2f}", min(x1, size[0] - 36), max(y1, 18))
     written, content = cv2.imencode(".jpg", np.ascontiguousarray(drawn[:, :, ::-1]))
     assert written
     return base64.b64encode(content.tobytes()).decode("ascii")
+
+
+def _write(drawn: UInt8[np.ndarray, "H W 3"], text: str, x: int, y: int) -> None:
+    """A score in black on the colour of its box, above y."""
+    cv2.rectangle(drawn, (x, y - 18), (x + 35, y), FOUND, cv2.FILLED)
+    cv2.putText(drawn, text, (x + 1, y - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def _scan(name: str, one: FindingReport) -> Drawing | None:
@@ -228,5 +233,8 @@ def _epochs(name: str, metrics: Sequence[Mapping[str, object]]) -> Drawing | Non
     table = tuple(
         (epoch, *(number(value) for value in row)) for epoch, row in zip(epochs, values, strict=True)
     )
-    caption = "RSNA score of the validation films after each epoch, by threshold, at the middle overlap."
+    caption = (
+        "RSNA score of the validation films after each epoch, by threshold, at the middle overlap; of "
+        "several findings the mean."
+    )
     return Drawing(name, svg, alt, caption, ("epoch", *cuts), table)

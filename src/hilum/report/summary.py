@@ -1,6 +1,6 @@
 """A report in one line."""
 
-from hilum.report.detection import DetectionReport
+from hilum.report.detection import DetectionReport, FindingReport
 from hilum.report.report import Report
 from hilum.report.words import interval
 
@@ -15,9 +15,12 @@ def headline(report: Report) -> str:
 
 
 def detection_headline(report: DetectionReport) -> str:
-    """The two numbers to quote of the first finding, with their intervals and n."""
-    first = report.findings[0]
-    score, precision = first.estimate("rsna_score"), first.estimate("box_precision")
+    """The two numbers to quote of every finding, a line each, with their intervals and n."""
+    return "\n".join(_of_finding(report, one) for one in report.findings)
+
+
+def _of_finding(report: DetectionReport, found: FindingReport) -> str:
+    score, precision = found.estimate("rsna_score"), found.estimate("box_precision")
     assert score is not None
     assert precision is not None
     said = [
@@ -25,6 +28,6 @@ def detection_headline(report: DetectionReport) -> str:
         for name, one in (("RSNA score", score), ("average precision", precision))
     ]
     return (
-        f"{first.finding}: {', '.join(said)} ({report.films} films, {report.patients} patients, "
+        f"{found.finding}: {', '.join(said)} ({report.films} films, {report.patients} patients, "
         f"{score.positives} with boxes)"
     )

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hilum.data.loader import Batch
+from hilum.errors import ConfigError
 from hilum.losses import masked_cross_entropy
 from hilum.models.detector import Detector, Raw
 from hilum.train.task import Task
@@ -25,7 +26,7 @@ class DetectionTask(Task):
         *,
         freeze: float,
         frozen_norm: bool,
-        encoder_scale: float,
+        part_scales: Mapping[str, float],
         film_weight: float,
     ) -> None:
         """What of the model is trained, and how fast.
@@ -34,16 +35,27 @@ class DetectionTask(Task):
             model: the detector.
             freeze: share of the run in which the encoder's weights stay; 1: always.
             frozen_norm: whether its BatchNorm statistics stay as they came; always while it is frozen.
-            encoder_scale: its learning rate over that of the rest.
+            part_scales: learning rates of parts of the model, by their names, over that of the rest.
             film_weight: of the loss of telling whole films apart, by `Batch.labels`, a column per class.
+
+        Raises:
+            ConfigError: the model has no such part.
         """
         super().__init__()
         self.model = model
         self.freeze, self.frozen_norm, self.film_weight = freeze, frozen_norm, film_weight
         self.still = freeze > 0
-        if encoder_scale != 1:
-            names = (name for name, _ in self.named_parameters() if name.startswith("model.encoder."))
-            self.scales = dict.fromkeys(names, encoder_scale)
+        parts = {name.split(".", 1)[0] for name, _ in model.named_parameters()}
+        strangers = [part for part in part_scales if part not in parts]
+        if strangers:
+            raise ConfigError(
+                f"--part-lr names {strangers[0]!r}; the parts of {model.name} are {', '.join(sorted(parts))}"
+            )
+        self.scales = {
+            name: part_scales[part]
+            for name, _ in self.named_parameters()
+            if (part := name.split(".")[1]) in part_scales
+        }
         if freeze >= 1:
             model.encoder.requires_grad_(False)
 
