@@ -33,5 +33,16 @@ def test_a_film_without_boxes_is_a_negative_only_where_it_was_asked_about():
     assert asked(Records(table(boxes=CELLS), ()), ["Mass"]).tolist() == [True, True, False, True]
     labels = np.array([1.0, np.nan, 0.0, np.nan])
     labelled = Records(table(boxes=["", "", "", CELLS[3]], Mass=labels), ("Mass",))
-    assert asked(labelled, ["Mass"]).tolist() == [True, False, True, True]
+    assert asked(labelled, ["Mass"]).tolist() == [False, False, True, True]
     assert asked(Records(table(), ()), ["Mass"]).tolist() == [False] * 4
+
+
+def test_a_film_with_a_finding_that_nobody_boxed_is_no_negative_whatever_else_is_boxed():
+    nan = np.nan
+    mass, nodule = [1.0, 1.0, 0.0, nan], [1.0, 0.0, 1.0, 0.0]
+    records = Records(table(boxes=CELLS, Mass=mass, Nodule=nodule), ("Mass", "Nodule"))
+    assert asked(records, ["Mass"]).tolist() == [True, False, True, True]
+    assert asked(records, ["Nodule"]).tolist() == [True, True, False, True]
+    assert asked(records, ["Mass", "Nodule"]).tolist() == [True, False, False, True]
+    half = Records(table(boxes=CELLS, Mass=mass), ("Mass",))  # of Nodule there are only boxes
+    assert asked(half, ["Mass", "Nodule"]).tolist() == [True, False, False, True]

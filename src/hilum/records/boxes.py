@@ -27,19 +27,21 @@ def boxed_findings(records: Records) -> list[str]:
 
 
 def asked(records: Records, findings: Sequence[str]) -> Bool[np.ndarray, " N"]:
-    """Whether each film was looked at for the findings: has a box or is known to have none.
+    """Whether each film was looked at for all the findings: of each it has a box, or is known to have none.
 
-    A film without a box is a negative where its label is 0, or, in a table without such labels, where its
-    cell of boxes is an empty list: an empty cell was never asked about.
+    It has none where the label is 0, or, of a finding that is no label, where the cell of boxes is a list, be
+    it empty. A film with the label 1 and no box of it has the finding at a place that nobody drew: it is
+    neither a positive nor a negative, as is one whose label is unknown, whatever boxes of others it has.
     """
+    boxes = _cells(records)
     cells = records.table["boxes"] if "boxes" in records.table else [""] * len(records)
     listed = np.array([isinstance(cell, str) and bool(cell.strip()) for cell in cells], bool)
-    labelled = [name for name in findings if name in records.findings]
-    if not labelled:
-        return listed
-    known: NDArray[np.bool_] = records.table[labelled].notna().all(axis=1).to_numpy()
-    boxed: NDArray[np.bool_] = np.array([len(boxes) > 0 for boxes in _cells(records)], bool)
-    return known | boxed
+    known = np.ones(len(records), bool)
+    for finding in findings:
+        boxed = np.array([any(box[0] == finding for box in some) for some in boxes], bool)
+        none = (records.table[finding] == 0).to_numpy() if finding in records.findings else listed
+        known &= boxed | none
+    return known
 
 
 def require_boxes(records: Records, finding: str, *, where: str) -> None:

@@ -22,7 +22,7 @@ def film(path: Path, size=(64, 64)):
     Image.fromarray(np.zeros(size[::-1], np.uint8)).save(path)
 
 
-def rsna_tree(root, *, labels=None, classes=None):
+def rsna_tree(root, *, labels=None, classes=None, side=1024):
     labels = labels or [
         "patientId,x,y,width,height,Target",
         "0004cfab-14fd,,,,,0",
@@ -40,7 +40,7 @@ def rsna_tree(root, *, labels=None, classes=None):
     (root / "stage_2_train_labels.csv").write_text("\n".join(labels) + "\n")
     (root / "stage_2_detailed_class_info.csv").write_text("\n".join(classes) + "\n")
     for name in ("0004cfab-14fd", "00436515-870c", "000fe35a-2649"):
-        film(root / "stage_2_train_images" / f"{name}.png")
+        film(root / "stage_2_train_images" / f"{name}.png", (side, side))
     return root
 
 
@@ -58,7 +58,7 @@ def test_rsna_films_without_boxes_are_negatives_and_have_their_class(tmp_path):
     ]
     direct = rsna.read(root, stage=2, images=None)
     assert direct.table["class"].tolist() == [THIRD, "Lung Opacity", "Normal"]
-    with pytest.raises(MissingError, match=r"stage_1_train_labels.csv: not there"):
+    with pytest.raises(MissingError, match=r"expected stage_1_train_labels\.csv in it"):
         rsna.read(root, stage=1, images=None)
 
 

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
 
 from hilum.records.defects import Defects
 from hilum.records.table import Records
@@ -43,6 +45,33 @@ def from_corner_and_size(
         return None
     low = max(x, 0.0), max(y, 0.0)
     return finding, *low, min(x + w, float(size[0])), min(y + h, float(size[1]))
+
+
+def scale_of(film: Path, side: int, defects: Defects) -> float:
+    """What boxes of a published film, a square of `side` pixels, are multiplied by on this file of it.
+
+    A DICOM file is taken to be as it was published. A file that cannot be read, or is no square, becomes a
+    defect: a square copy is the same film, made smaller or larger.
+    """
+    if film.suffix.lower() in (".dcm", ".dicom"):
+        return 1.0
+    size = size_of(film, defects)
+    if size is None:
+        return 1.0
+    if size[0] != size[1]:
+        problem = f"{film} is of {size[0]} x {size[1]} pixels; boxes are of films of {side} x {side}"
+        defects.add("cut films", problem)
+    return size[0] / side
+
+
+def size_of(film: Path, defects: Defects) -> tuple[int, int] | None:
+    """Width and height of a PNG or JPEG; None, and a defect, if it cannot be read."""
+    try:
+        with Image.open(film) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError) as error:
+        defects.add("unreadable films", f"{film}: {error}")
+        return None
 
 
 def by_place(

@@ -63,16 +63,27 @@ def sheet(path: Path, wanted: Sequence[str], defects: Defects) -> pd.DataFrame:
 
 
 def files_below(folder: Path, endings: Iterable[str] = ENDINGS) -> dict[str, Path]:
-    """The files below a folder, by their path from it; walked once, which is faster than asking for each."""
+    """The files below a folder, by their path from it; walked once, which is faster than asking for each.
+
+    What is hidden, or in the folder __MACOSX that archives made on a Mac have, is no file of the data set.
+    """
     kept, found = tuple(endings), {}
-    folders = [("", str(folder))]
+    real = os.path.realpath(folder)
+    folders, linked = [("", str(folder))], set[str]()
     while folders:
         start, place = folders.pop()
         if not os.path.isdir(place):
             continue
         with os.scandir(place) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                if entry.is_dir():
+                    if entry.is_symlink():
+                        target = os.path.realpath(entry.path)
+                        if target in linked or os.path.commonpath([target, real]) in (target, real):
+                            continue  # it is walked anyway, or would be walked for ever
+                        linked.add(target)
                     folders.append((f"{start}{entry.name}/", entry.path))
                 elif entry.name.lower().endswith(kept):
                     found[f"{start}{entry.name}"] = Path(entry.path)
