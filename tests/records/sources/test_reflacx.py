@@ -89,6 +89,8 @@ def test_certainties_become_labels_and_ellipses_boxes(tmp_path, caplog):
     assert boxes_of(records, "Pneumothorax")[0].tolist() == []
     assert records.table["text"].tolist() == ["left lower lobe atelectasis .", "", ""]
     assert "2 readings have no transcription.txt" in caplog.text
+    above = reflacx.read(tmp_path, mimic=mimic, positive=4).table
+    assert above["image"].tolist() == records.table["image"].tolist()
     strict = reflacx.read(root, mimic=mimic, positive=5)
     assert boxes_of(strict, "Atelectasis")[0].tolist() == [[100, 200, 400, 600]]
     assert Records.read(out, uncertain="one").table["Pneumothorax"].tolist() == [1, 0, 0]
@@ -118,5 +120,7 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
         reflacx.read(root, mimic=mimic, positive=4)
     assert "line 4: p10/p10000898/s50771383/ee-ff is there neither as .jpg nor as .dcm" in str(caught.value)
     assert "P300R000002/anomaly_location_ellipses.csv line 2: has no area on the film" in str(caught.value)
-    with pytest.raises(MissingError, match=r"expected main_data/metadata_phase_3\.csv"):
+    with pytest.raises(
+        MissingError, match=r"expected metadata_phase_3\.csv or main_data/metadata_phase_3\.csv"
+    ):
         reflacx.read(tmp_path / "nowhere", mimic=mimic, positive=4)

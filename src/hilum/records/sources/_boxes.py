@@ -1,6 +1,7 @@
 """What the sources of boxes share: one list of all that is wrong with them, and the table."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from hilum.records.table import Records
 
 Box = tuple[str, float, float, float, float]
 """Finding, x1, y1, x2, y2, pixels."""
+
+log = logging.getLogger(__name__)
 
 
 def from_corner_and_size(
@@ -47,21 +50,40 @@ def from_corner_and_size(
     return finding, *low, min(x + w, float(size[0])), min(y + h, float(size[1]))
 
 
-def scale_of(film: Path, side: int, defects: Defects) -> float:
-    """What boxes of a published film, a square of `side` pixels, are multiplied by on this file of it.
+def in_files(
+    boxes: Mapping[str, Sequence[Box]], films: Mapping[str, Path], side: int, defects: Defects
+) -> dict[str, list[Box]]:
+    """Boxes of published films, squares of `side` pixels, in pixels of the files that there are of them.
 
-    A DICOM file is taken to be as it was published. A file that cannot be read, or is no square, becomes a
-    defect: a square copy is the same film, made smaller or larger.
+    A DICOM file is taken to be as it was published. A square PNG or JPEG is the same film, made smaller or
+    larger, and its boxes with it, which is counted and logged. One that cannot be read, or is no square,
+    becomes a defect; a film without a file is left as it is.
     """
-    if film.suffix.lower() in (".dcm", ".dicom"):
-        return 1.0
-    size = size_of(film, defects)
-    if size is None:
-        return 1.0
-    if size[0] != size[1]:
-        problem = f"{film} is of {size[0]} x {size[1]} pixels; boxes are of films of {side} x {side}"
-        defects.add("cut films", problem)
-    return size[0] / side
+    found: dict[str, list[Box]] = {}
+    other = 0
+    for name, some in boxes.items():
+        film = films.get(name)
+        size = size_of(film, defects) if some and film and not is_dicom(film) else None
+        width, height = size or (side, side)
+        if width != height:
+            problem = f"{film} is of {width} x {height} pixels; boxes are of films of {side} x {side}"
+            defects.add("cut films", problem)
+        found[name] = [scaled(box, width / side, height / side) for box in some]
+        other += (width, height) != (side, side)
+    if other:
+        log.info("the boxes of %d films that are not of %d pixels were scaled to them", other, side)
+    return found
+
+
+def scaled(box: Box, across: float, down: float) -> Box:
+    """A box on a film that was made wider and higher."""
+    kind, x1, y1, x2, y2 = box
+    return kind, x1 * across, y1 * down, x2 * across, y2 * down
+
+
+def is_dicom(film: Path) -> bool:
+    """Whether a file is DICOM by its ending."""
+    return film.suffix.lower() in (".dcm", ".dicom")
 
 
 def size_of(film: Path, defects: Defects) -> tuple[int, int] | None:

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from hilum.config import Config
 from hilum.records.cells import ages
 from hilum.records.defects import Defects, quote
-from hilum.records.sources._boxes import Box, from_corner_and_size, scale_of
+from hilum.records.sources._boxes import Box, from_corner_and_size, in_files
 from hilum.records.sources._places import by_name, home
 from hilum.records.sources._tables import (
     found,
@@ -186,7 +186,6 @@ def _boxes(
 ) -> dict[str, list[Box]]:
     """The boxes of each film that has any, in pixels of its file."""
     boxes: dict[str, list[Box]] = {}
-    scales: dict[str, float] = {}
     absent = cut = 0
     cells = marks[["Image Index", "Finding Label", *SIDES, "line"]].itertuples(index=False, name=None)
     for name, label, *sides, line in cells:
@@ -206,19 +205,12 @@ def _boxes(
                 w, h, cut = min(w, SIDE - x), min(h, SIDE - y), cut + 1
             numbers = [x, y, w, h]
             box = from_corner_and_size(finding, numbers, (SIDE, SIDE), defects, where=where, line=line)
-            if name not in scales:
-                scales[name] = scale_of(Path(films[name]), SIDE, defects)
-            if box:
-                x1, y1, x2, y2 = (side * scales[name] for side in box[1:])
-                boxes.setdefault(name, []).append((finding, x1, y1, x2, y2))
+            boxes.setdefault(name, []).extend([box] if box else [])
     if absent:
         log.info("%d of %d boxes are left out: their films are", absent, len(marks))
     if cut:
         log.info("%d boxes that reach up to %d pixels beyond their film were cut there", cut, SLACK)
-    smaller = sum(scale != 1 for scale in scales.values())
-    if smaller:
-        log.info("the boxes of %d films that are not of %d pixels were scaled to them", smaller, SIDE)
-    return boxes
+    return in_files(boxes, {name: Path(films[name]) for name in boxes}, SIDE, defects)
 
 
 def _boxed(

@@ -4,8 +4,9 @@ Bigolin Lanfredi et al. 2022, https://doi.org/10.1038/s41597-022-01441-z (Physio
 use agreement). Expected below the root, as downloaded: main_data/metadata_phase_3.csv (id, split,
 eye_tracking_data_discarded, image, dicom_id, subject_id, image_size_x, image_size_y, a column per label, and
 Other) and, for each reading, main_data/<id>/anomaly_location_ellipses.csv (xmin, ymin, xmax, ymax,
-certainty, a True or False per label) and transcription.txt; by its README, the files were not at hand. The
-films in --mimic: MIMIC-CXR or MIMIC-CXR-JPG, files/p10/p10000032/s50414267/<dicom_id>.dcm or .jpg.
+certainty, a True or False per label) and transcription.txt; by its README and by the authors' code that
+writes them (https://github.com/ricbl/eyetracking): the files were not at hand. The films in --mimic:
+MIMIC-CXR or MIMIC-CXR-JPG, files/p10/p10000032/s50414267/<dicom_id>.dcm or .jpg.
 
 A label's certainty is 0 (not chosen), 1 (below 10 %), 2 (about 25 %), 3 (50 %), 4 (75 %) or 5 (above 90 %).
 It is 1 from --positive on, 0 where it is 0, and -1 between, which --uncertain decides later. Support devices
@@ -28,6 +29,7 @@ from hilum.records.cells import split_of
 from hilum.records.defects import Defects, quote
 from hilum.records.sources._boxes import Box
 from hilum.records.sources._more import box_cell, mimic_films, plain_text
+from hilum.records.sources._places import home
 from hilum.records.sources._tables import found, records_of, sheet
 from hilum.records.table import Records
 
@@ -61,7 +63,8 @@ def read(root: Path, *, mimic: Path, positive: int) -> Records:
         MissingError: a file or folder is not there.
         RecordsError: the files have defects; all of them are in the message.
     """
-    path = found(root, "main_data/metadata_phase_3.csv", "metadata_phase_3.csv")
+    base = home(root, "metadata_phase_3.csv", "main_data/metadata_phase_3.csv")
+    path = found(base, "main_data/metadata_phase_3.csv", "metadata_phase_3.csv")
     defects = Defects(path)
     told = sheet(path, (*_NEEDED, *FINDINGS, DEVICES), defects)
     defects.check()

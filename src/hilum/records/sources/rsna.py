@@ -23,7 +23,7 @@ import pandas as pd
 from hilum.config import Config
 from hilum.errors import MissingError, RecordsError
 from hilum.records.defects import Defects, quote
-from hilum.records.sources._boxes import Box, from_corner_and_size, records_of, scale_of
+from hilum.records.sources._boxes import Box, from_corner_and_size, in_files, records_of
 from hilum.records.sources._more import left_out
 from hilum.records.sources._places import by_name, home
 from hilum.records.sources._tables import files_below, found, sheet
@@ -123,21 +123,12 @@ def _boxes(
         problem = f"the class is {quote(told[row])}, and Target {quote(rows['Target'][row])}"
         defects.add("classes", f"{rows['patientId'][row]}: {problem}", line=int(rows["line"][row]))
     boxes: dict[str, list[Box]] = {}
-    scales: dict[str, float] = {}
     marked = rows[there & positive]
     corners = marked[SIDES].apply(pd.to_numeric, errors="coerce")
     for name, line, *sides in zip(marked["patientId"], marked["line"], *corners.to_numpy().T, strict=True):
         box = from_corner_and_size(FINDING, sides, (SIDE, SIDE), defects, where=name, line=int(line))
-        if name in paths and name not in scales:
-            scales[name] = scale_of(paths[name], SIDE, defects)
-        if box:
-            scale = scales.get(name, 1.0)
-            kept = (FINDING, box[1] * scale, box[2] * scale, box[3] * scale, box[4] * scale)
-            boxes.setdefault(name, []).append(kept)
-    smaller = sum(scale != 1 for scale in scales.values())
-    if smaller:
-        log.info("the boxes of %d films that are not of %d pixels were scaled to them", smaller, SIDE)
-    return boxes
+        boxes.setdefault(name, []).extend([box] if box else [])
+    return in_files(boxes, paths, SIDE, defects)
 
 
 def _nih_patients(path: Path, names: list[str], defects: Defects) -> list[str]:
