@@ -286,7 +286,7 @@ def test_yolo_splits_above_the_images_names_in_a_file_and_outlines(tmp_path, cap
         "1 lines were there twice in their file",
         "1 left out: no text files of boxes: 'README.dataset.txt'",
         "1 left out: images of other kinds than .png, .jpg, .jpeg: 'train/images/d.tif'",
-        "each of 3 images counts as its own",
+        "each of 3 images is its own; --patient-in-name finds whose in the path",
     ):
         assert said in caplog.text
     (tmp_path / "train" / "labels" / "a.txt").write_text(
@@ -306,3 +306,20 @@ def test_yolo_text_files_may_lie_beside_the_images(tmp_path):
     (tmp_path / "a.txt").write_bytes("0 0.5 0.5 0.2 0.4\r\n".encode("utf-8-sig"))
     (tmp_path / "classes.txt").write_text("Opacity\n")
     assert boxes_of(read_yolo(tmp_path), "Opacity")[0].ravel().tolist() == pytest.approx([40, 15, 60, 35])
+
+
+def test_patients_are_found_in_paths_or_the_images_without_one_are_named(tmp_path):
+    coco_file(tmp_path)
+    found = read_coco(tmp_path, patient_in_name=r"(\w)\.png$")
+    assert found.table["patient"].tolist() == ["a", "b"]
+    root = yolo_tree(tmp_path / "yolo")
+    found = read_yolo(root, names=["O", "N"], missing="negative", patient_in_name=r"/([ab]|c)\.png")
+    assert found.table["patient"].tolist() == ["a", "b", "c"]
+    with pytest.raises(RecordsError, match=r"images/val/c\.png: --patient-in-name .* finds no patient in it"):
+        read_yolo(root, names=["O", "N"], missing="negative", patient_in_name=r"/([ab])\.png")
+    with pytest.raises(ConfigError, match="it has 0 groups; expected one"):
+        read_coco(tmp_path, patient_in_name=r"\d+")
+    with pytest.raises(ConfigError, match="is no regular expression"):
+        read_coco(tmp_path, patient_in_name="(")
+    with pytest.raises(ConfigError, match="which one names the patients"):
+        read_coco(tmp_path, patient_in_name="(a)", patient="person")

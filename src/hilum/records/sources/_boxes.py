@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 from PIL import Image, UnidentifiedImageError
 
+from hilum.errors import ConfigError
 from hilum.records.defects import Defects
 from hilum.records.table import Records
 
@@ -75,6 +77,22 @@ def in_files(
     return found
 
 
+def on_copy(boxes: Sequence[Box], size: tuple[float, float], film: Path, defects: Defects) -> list[Box]:
+    """Boxes of a film of some width and height, in pixels of a file that may be a smaller or larger copy.
+
+    A DICOM file is taken to be the film itself. A file that cannot be read, or of another shape, becomes a
+    defect.
+    """
+    found = size_of(film, defects) if boxes and not is_dicom(film) else None
+    if found is None:
+        return list(boxes)
+    across, down = found[0] / size[0], found[1] / size[1]
+    if abs(across - down) * max(size) > 2:  # beyond what rounding the sides of the copy makes
+        has = f"{film} is of {found[0]} x {found[1]} pixels"
+        defects.add("cut films", f"{has}; its boxes are of {size[0]:g} x {size[1]:g}")
+    return [scaled(box, across, down) for box in boxes]
+
+
 def scaled(box: Box, across: float, down: float) -> Box:
     """A box on a film that was made wider and higher."""
     kind, x1, y1, x2, y2 = box
@@ -84,6 +102,30 @@ def scaled(box: Box, across: float, down: float) -> Box:
 def is_dicom(film: Path) -> bool:
     """Whether a file is DICOM by its ending."""
     return film.suffix.lower() in (".dcm", ".dicom")
+
+
+def patients_by(pattern: str, images: Sequence[str], defects: Defects) -> list[str]:
+    r"""The patient of each image, the group of a pattern in its path; one without a match becomes a defect.
+
+    Raises:
+        ConfigError: the pattern is none, or has not one group.
+
+    >>> patients_by(r"(\d+)_\d+[.]png", ["train/013_002.png"], Defects(Path("films")))
+    ['013']
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"--patient-in-name {pattern}: is no regular expression ({error})") from None
+    if compiled.groups != 1:
+        example = r"'(\d+)_\d+\.png' finds 013 in train/013_002.png"
+        found = f"it has {compiled.groups} groups"
+        raise ConfigError(f"--patient-in-name {pattern}: {found}; expected one, as {example}")
+    matched = [compiled.search(image) for image in images]
+    for image, one in zip(images, matched, strict=True):
+        if one is None or not one[1]:
+            defects.add("patients", f"{image}: --patient-in-name {pattern} finds no patient in it")
+    return [(one[1] or "") if one else "" for one in matched]
 
 
 def size_of(film: Path, defects: Defects) -> tuple[int, int] | None:

@@ -14,16 +14,15 @@ scaled, and it is said.
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from hilum.config import Config
-from hilum.errors import MissingError
+from hilum.errors import ConfigError, MissingError
 from hilum.find import did_you_mean
 from hilum.records.cells import split_of
 from hilum.records.defects import Defects, listed
-from hilum.records.sources._boxes import Box, is_dicom, records_of, scaled, size_of
+from hilum.records.sources._boxes import Box, on_copy, patients_by, records_of
 from hilum.records.sources._coco import read_annotations
 from hilum.records.sources._tables import files_below
 from hilum.records.table import Records
@@ -38,6 +37,8 @@ class Settings(Config):
     """The folder that the names of images start from, from the root."""
     patient: str = ""
     """The key of an image that names its patient; empty: every image counts as a patient of its own."""
+    patient_in_name: str = ""
+    """A regular expression whose one group finds the patient in an image's path, instead of a key."""
 
 
 USUAL = (
@@ -50,13 +51,18 @@ USUAL = (
 log = logging.getLogger(__name__)
 
 
-def read(root: Path, *, annotations: list[Path], images: Path, patient: str) -> Records:
+def read(
+    root: Path, *, annotations: list[Path], images: Path, patient: str, patient_in_name: str = ""
+) -> Records:
     """All images with their boxes, a finding per category.
 
     Raises:
         MissingError: a file is not there.
+        ConfigError: a key and a pattern of patients are given, or the pattern is none.
         RecordsError: the files have defects; all of them are in the message.
     """
+    if patient and patient_in_name:
+        raise ConfigError("--patient and --patient-in-name: which one names the patients? Give one of them")
     paths = _named(root, annotations) if annotations else _usual(root)
     defects = Defects(root if len(paths) > 1 else paths[0])
     below: dict[str, list[Path]] = {}
@@ -77,12 +83,15 @@ def read(root: Path, *, annotations: list[Path], images: Path, patient: str) -> 
                 name = str(place.absolute())
                 if name in boxes:
                     defects.add("images", f"{path.name}: {film['file_name']} is in an earlier image too")
-                across, down = _scales(place, film, defects) if one.boxes[key] else (1.0, 1.0)
-                other += (across, down) != (1.0, 1.0)
-                boxes[name] = [scaled(box, across, down) for box in one.boxes[key]]
+                size = film["width"], film["height"]
+                boxes[name] = on_copy(one.boxes[key], size, place, defects)
+                other += boxes[name] != one.boxes[key]
                 films.append(
                     (name, str(film[patient] if patient else place.relative_to(root / images)), split)
                 )
+    columns = [[film[part] for film in films] for part in range(3)]
+    if patient_in_name:
+        columns[1] = patients_by(patient_in_name, columns[1], defects)
     defects.check()
     if other:
         log.info("the boxes of %d images that are of another size than the file says were scaled", other)
@@ -93,7 +102,6 @@ def read(root: Path, *, annotations: list[Path], images: Path, patient: str) -> 
         log.warning(
             "each of %d images is its own patient; --patient names the key that says whose", len(films)
         )
-    columns = [[film[part] for film in films] for part in range(3)]
     findings = sorted({name for one in told for name in one.categories})
     records = records_of(columns[0], columns[1], boxes, findings)
     return Records(records.table.assign(split=pd.Series(columns[2], dtype="str")), records.findings)
@@ -142,15 +150,3 @@ def _place(
     cure = "--images is the folder that names start from"
     defects.add("missing films", f"{folder / inner} is not there{found}; {cure}")
     return None
-
-
-def _scales(place: Path, film: dict[str, Any], defects: Defects) -> tuple[float, float]:
-    """What boxes are multiplied by on this file of an image, whose width and height the annotations say."""
-    size = None if is_dicom(place) else size_of(place, defects)
-    if size is None:
-        return 1.0, 1.0
-    across, down = size[0] / film["width"], size[1] / film["height"]
-    if abs(size[0] * film["height"] - size[1] * film["width"]) > max(size) * max(1.0, 1 / across, 1 / down):
-        has = f"{place} is of {size[0]} x {size[1]} pixels"
-        defects.add("cut films", f"{has}; its boxes are of {film['width']:g} x {film['height']:g}")
-    return across, down

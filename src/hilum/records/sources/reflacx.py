@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from hilum.config import Config
 from hilum.records.cells import split_of
 from hilum.records.defects import Defects, quote
-from hilum.records.sources._boxes import Box
-from hilum.records.sources._more import box_cell, mimic_films, plain_text
+from hilum.records.sources._boxes import Box, on_copy
+from hilum.records.sources._more import box_cell, left_out, mimic_films, plain_text
 from hilum.records.sources._places import home
 from hilum.records.sources._tables import found, records_of, sheet
 from hilum.records.table import Records
@@ -50,6 +50,7 @@ FINDINGS = (
     "Pneumothorax", "Pulmonary edema",
 )  # fmt: skip
 DEVICES = "Support devices"
+ELLIPSES = "anomaly_location_ellipses.csv"
 _NEEDED = ("id", "split", "image", "dicom_id", "subject_id", "image_size_x", "image_size_y")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -96,10 +97,19 @@ def read(root: Path, *, mimic: Path, positive: int) -> Records:
         defects.add("sizes", "image_size_x or image_size_y is no number", line=int(line))
     defects.check()
     table["image"] = mimic_films(mimic, table, defects)
-    table["boxes"] = [
-        box_cell(_boxes(path.parent / name, (width, height), positive, defects))
+    boxes = [
+        _boxes(path.parent / name, (width, height), positive, defects)
         for name, width, height in zip(told["id"], sizes[0], sizes[1], strict=True)
     ]
+    bare = [name for name in told["id"] if not (path.parent / name / ELLIPSES).is_file()]
+    left_out(log, bare, f"readings without {ELLIPSES}, so without boxes")
+    placed = [
+        on_copy(some, (width, height), Path(image), defects) if image else some
+        for some, width, height, image in zip(boxes, sizes[0], sizes[1], table["image"], strict=True)
+    ]
+    if other := sum(one != some for one, some in zip(placed, boxes, strict=True)):
+        log.info("the boxes of %d films that are of another size than the readers saw were scaled", other)
+    table["boxes"] = [box_cell(some) for some in placed]
     table["text"] = [_text(path.parent / name / "transcription.txt", defects) for name in told["id"]]
     defects.check()
     silent = int((table["text"] == "").sum())
@@ -122,13 +132,14 @@ def _labels(cells: pd.Series, lines: pd.Series, positive: int, defects: Defects)
 
 def _boxes(folder: Path, size: tuple[float, float], positive: int, defects: Defects) -> list[Box]:
     """A box around each sure ellipse of a reading, for each label that it is of."""
-    path = folder / "anomaly_location_ellipses.csv"
+    path = folder / ELLIPSES
     if not path.is_file():
         return []
     inner = Defects(path)
     told = sheet(path, (*_SIDES, "certainty"), inner)
     if len(inner):
-        defects.add("ellipses", f"{folder.name}/{path.name} lacks one of {', '.join((*_SIDES, 'certainty'))}")
+        needed = ", ".join((*_SIDES, "certainty"))
+        defects.add("ellipses", f"{folder.name}/{path.name} lacks one of {needed}, or has unequal rows")
         return []
     sides = told[[*_SIDES, "certainty"]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     low = np.clip(np.minimum(sides[:, :2], sides[:, 2:4]), 0, size)

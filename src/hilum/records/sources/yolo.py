@@ -9,7 +9,7 @@ train, val, valid or test is a split.
 A line of more than five numbers is the outline of a finding, and becomes the box around it, counted; one of
 six has a score, so it was found by a detector and is refused. An empty text file says that there is nothing;
 an image without a text file is a negative or was never looked at, as `missing` says. The format knows no
-patients: each image counts as its own.
+patients: each image counts as its own, or `patient_in_name` finds whose it is in its path.
 """
 
 import logging
@@ -24,7 +24,7 @@ from hilum.config import Config, read_yaml
 from hilum.errors import ConfigError, MissingError
 from hilum.records.cells import split_of
 from hilum.records.defects import Defects, listed, quote
-from hilum.records.sources._boxes import Box, from_corner_and_size, records_of, size_of
+from hilum.records.sources._boxes import Box, from_corner_and_size, patients_by, records_of, size_of
 from hilum.records.sources._more import left_out, plain_text
 from hilum.records.sources._tables import files_below
 from hilum.records.table import Records
@@ -38,6 +38,9 @@ class Settings(Config):
     in the root that has names, or of classes.txt."""
     missing: Literal["refuse", "negative", "unknown"] = "refuse"
     """What an image without a text file is: an error, a film without boxes, or one that nobody looked at."""
+    patient_in_name: str = ""
+    """A regular expression whose one group finds the patient in an image's path. Default: each image counts
+    as a patient of its own."""
 
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -49,12 +52,12 @@ ROUND = 1.001
 log = logging.getLogger(__name__)
 
 
-def read(root: Path, *, names: list[str], missing: str) -> Records:
+def read(root: Path, *, names: list[str], missing: str, patient_in_name: str = "") -> Records:
     """All images with their boxes.
 
     Raises:
         MissingError: there are no images.
-        ConfigError: the classes have no names.
+        ConfigError: the classes have no names, or the pattern of patients is none.
         RecordsError: the files have defects; all of them are in the message.
     """
     images = dict(sorted(files_below(root, ENDINGS).items()))
@@ -77,6 +80,7 @@ def read(root: Path, *, names: list[str], missing: str) -> Records:
         elif missing == "refuse":
             cure = "say --missing negative if it has no boxes, --missing unknown if nobody looked"
             defects.add("missing text files", f"{text} is not there; {cure}")
+    own = patients_by(patient_in_name, list(images), defects) if patient_in_name else list(images)
     strays = set(texts) - {text_of(inner) for inner in images}
     for text in sorted(strays):
         if _is_of_boxes(text, plain_text(texts[text], defects)):
@@ -89,8 +93,10 @@ def read(root: Path, *, names: list[str], missing: str) -> Records:
         log.info("%d outlines became the boxes around them", outlines)
     if repeated:
         log.info("%d lines were there twice in their file, and count once", repeated)
-    log.warning("the format names no patients: each of %d images counts as its own", len(images))
-    records = records_of(list(boxes), list(images), boxes, names)
+    if not patient_in_name:
+        cure = "--patient-in-name finds whose in the path"
+        log.warning("the format names no patients: each of %d images is its own; %s", len(images), cure)
+    records = records_of(list(boxes), own, boxes, names)
     splits = [next(filter(None, map(split_of, inner.split("/")[:-1])), "") for inner in images]
     return Records(records.table.assign(split=splits), records.findings)
 
