@@ -8,9 +8,12 @@ import pytest
 
 from hilum.cli import main
 from hilum.errors import MissingError, RecordsError
+from hilum.images.identity import film_columns
 from hilum.records.boxes import boxes_of
 from hilum.records.sources import nih_chestxray14, rsna
 from hilum.records.table import Records
+from tests.images.dicom_films import film as dicom_film
+from tests.images.dicom_films import ramp, save
 from tests.records.sources.test_boxes import rsna_tree
 from tests.records.sources.test_nih_chestxray14 import tree as nih_tree
 
@@ -102,6 +105,28 @@ def test_a_film_of_two_classes_or_targets_is_refused_and_the_archives_own_folder
         f"line 7: {FILMS[0]}: Target is 'maybe', and there is no box",
     ):
         assert part in str(caught.value)
+
+
+def test_headers_say_view_sex_and_age_where_they_are_asked_for(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "rsna").mkdir()
+    root, out = rsna_tree(tmp_path / "rsna"), tmp_path / "rsna.csv"
+    folder = root / "stage_2_train_images"
+    tags = {"PatientSex": "F", "PatientAge": "045Y", "ViewPosition": "AP"}
+    for name in FILMS[:2]:
+        (folder / f"{name}.png").unlink()
+        save(dicom_film(ramp(12), 12, **tags), folder / f"{name}.dcm")
+    assert main(["records", "read", "rsna", "--root", str(root), "--headers", "--out", str(out)]) == 0
+    table = Records.read(out).table
+    assert table[["view", "sex", "age"]].to_numpy().tolist() == [
+        ["AP", "F", "45"],
+        ["AP", "F", "45"],
+        [""] * 3,
+    ]
+    assert "1 films do not say the view; it is unknown" in caplog.text
+    (folder / f"{FILMS[0]}.dcm").write_bytes(b"damaged")
+    with pytest.raises(RecordsError, match=r"0004cfab-14fd\.dcm: it is no DICOM file"):
+        rsna.read(root, stage=2, images=None, headers=True, look=film_columns)
 
 
 def test_all_that_is_wrong_with_a_mapping_is_one_list(tmp_path):

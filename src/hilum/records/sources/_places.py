@@ -11,7 +11,7 @@ from hilum.records.folders import ENDINGS
 from hilum.records.sources._tables import files_below
 
 DEEP = 3
-"""Folders below the root that are looked into: an archive's own, or those of an address that wget makes."""
+"""How many folders below the root are looked into: an archive has its own, and wget those of an address."""
 _MANY = 100
 """Sub-folders of a folder beyond which it holds films or exams, and not parts of a data set."""
 
@@ -37,7 +37,7 @@ def home(root: Path, *names: str) -> Path:
             places = listed(str(folder.relative_to(root)) for folder in there)
             raise MissingError(f"{root}: {' or '.join(names)} is in {places}; give one of them as --root")
     expected = f"{root}: expected {' or '.join(names)} in it or in a folder below"
-    above = next((folder for folder in root.absolute().parents[:2] if _holds(folder, names)), None)
+    above = next((folder for folder in root.absolute().parents[:DEEP] if _holds(folder, names)), None)
     if above:
         raise MissingError(f"{expected}; that is in {above}: give --root {above}")
     inside = sorted(path.name for path in root.iterdir()) if root.is_dir() else []

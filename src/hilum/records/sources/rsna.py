@@ -15,15 +15,17 @@ stage_2_test_images are not public, and its films are left out.
 import json
 import logging
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from hilum.config import Config
-from hilum.errors import MissingError, RecordsError
+from hilum.errors import ImageError, MissingError, RecordsError
+from hilum.progress import Progress
 from hilum.records.defects import Defects, quote
-from hilum.records.sources._boxes import Box, from_corner_and_size, in_files, records_of
+from hilum.records.sources._boxes import Box, from_corner_and_size, in_files, is_dicom, records_of
 from hilum.records.sources._more import left_out
 from hilum.records.sources._places import by_name, home
 from hilum.records.sources._tables import files_below, found, sheet
@@ -40,6 +42,9 @@ class Settings(Config):
     nih_mapping: Path | None = None
     """pneumonia-challenge-dataset-mappings_2018.json: a film's patient becomes that of ChestX-ray14, so that
     films of one person share it. Default: the root's; where there is none each film counts as a patient."""
+    headers: bool = False
+    """Read view, sex and age from the headers of the films too, which takes a minute or so; .dcm alone has
+    them."""
 
 
 FINDING = "Lung Opacity"
@@ -52,8 +57,24 @@ SIDES = ["x", "y", "width", "height"]
 log = logging.getLogger(__name__)
 
 
-def read(root: Path, *, stage: int, images: Path | None, nih_mapping: Path | None = None) -> Records:
+def read(
+    root: Path,
+    *,
+    stage: int,
+    images: Path | None,
+    nih_mapping: Path | None = None,
+    headers: bool = False,
+    look: Callable[[Path, str], Mapping[str, str]] | None = None,
+) -> Records:
     """The training films with their boxes; the column class is Lung Opacity, Normal, or the third.
+
+    Args:
+        root: the folder that was downloaded.
+        stage: as set.
+        images: as set.
+        nih_mapping: as set.
+        headers: as set.
+        look: gives the columns view, sex and age of a file, or raises ImageError; needed for headers alone.
 
     Raises:
         MissingError: a file or folder is not there.
@@ -78,6 +99,10 @@ def read(root: Path, *, stage: int, images: Path | None, nih_mapping: Path | Non
     defects.add_many("missing films", problems, len(absent))
     mapping = nih_mapping or (base / MAPPING if (base / MAPPING).is_file() else None)
     patients = films if mapping is None else _nih_patients(mapping, films, defects)
+    about = {"class": [of_film.get(name, "") for name in films]}
+    if headers:
+        assert look is not None, "records read gives it"
+        about |= _headers([paths[name] for name in films if name in paths], look, defects)
     defects.check()
     if mapping is None:
         log.warning("each of %d films is its own patient; --nih-mapping %s says whose", len(films), MAPPING)
@@ -88,9 +113,29 @@ def read(root: Path, *, stage: int, images: Path | None, nih_mapping: Path | Non
     left_out(log, unread, "test films, whose labels are not public")
     places = [str(paths[name].absolute()) for name in films]
     found_boxes = {place: boxes.get(name, []) for place, name in zip(places, films, strict=True)}
-    return records_of(
-        places, patients, found_boxes, [FINDING], **{"class": [of_film[name] for name in films]}
-    )
+    return records_of(places, patients, found_boxes, [FINDING], **about)
+
+
+def _headers(
+    paths: list[Path], look: Callable[[Path, str], Mapping[str, str]], defects: Defects
+) -> dict[str, list[str]]:
+    """What the header of each film says; a copy that is no DICOM file says nothing."""
+    columns: dict[str, list[str]] = {name: [] for name in ("view", "sex", "age")}
+    with Progress("Reading headers", len(paths), unit="files") as line:
+        for done, path in enumerate(paths, 1):
+            told: Mapping[str, str] = {}
+            if is_dicom(path):
+                try:
+                    told = look(path, "")
+                except ImageError as error:
+                    defects.add("films", f"{path.name}: {error}")
+            for name, cells in columns.items():
+                cells.append(told.get(name, ""))
+            line.update(done)
+    for name, cells in columns.items():
+        if unsaid := cells.count(""):
+            log.info("%d films do not say the %s; it is unknown", unsaid, name)
+    return columns
 
 
 def _classes(told: pd.DataFrame, file: str, defects: Defects) -> dict[str, str]:
