@@ -301,6 +301,22 @@ def test_yolo_splits_above_the_images_names_in_a_file_and_outlines(tmp_path, cap
         read_yolo(tmp_path / "nowhere")
 
 
+def test_yolo_may_lie_in_the_archives_own_folder(tmp_path):
+    root = yolo_tree(tmp_path / "download" / "films")
+    (root / "data.yaml").write_text("names: [Opacity, Nodule]\n")
+    found = read_yolo(tmp_path / "download", missing="negative")
+    assert found.findings == ("Opacity", "Nodule")
+    assert found.table["split"].tolist() == ["train", "train", "val"]
+
+
+def test_a_table_without_a_film_is_not_written(tmp_path, capsys):
+    coco_file(tmp_path, images=[], annotations=[])
+    words = ["--root", str(tmp_path), "--out", str(tmp_path / "none.csv")]
+    assert main(["records", "read", "coco", *words]) != 0
+    assert "it names no radiograph, or none that was asked for" in capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists()
+
+
 def test_yolo_text_files_may_lie_beside_the_images(tmp_path):
     film(tmp_path / "a.png", (100, 50))
     (tmp_path / "a.txt").write_bytes("0 0.5 0.5 0.2 0.4\r\n".encode("utf-8-sig"))

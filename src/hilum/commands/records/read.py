@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hilum import find
 from hilum.config import Config, settings_in
-from hilum.errors import MissingError, OutputError
+from hilum.errors import MissingError, OutputError, RecordsError
 from hilum.images.identity import film_columns
 
 EXAMPLE = "hilum records read rsna --root rsna-pneumonia --out rsna.csv"
@@ -38,6 +38,10 @@ def read(config: Settings) -> Path:
     if "look" in signature(module.read).parameters:
         given["look"] = film_columns  # a source that reads headers of films, which its room cannot
     records = module.read(config.root, **given)
+    if not len(records):
+        raise RecordsError(
+            f"{config.root}: it names no radiograph, or none that was asked for; nothing written"
+        )
     records.write(config.out)
     positives = ", ".join(f"{int((records.table[f] == 1).sum())} {f}" for f in records.findings)
     patients = records.table["patient"].nunique()

@@ -35,7 +35,7 @@ class Settings(Config):
 
     names: list[str] = []
     """The findings by the number of their class, the first is class 0. Default: those of the one .yaml file
-    in the root that has names, or of classes.txt."""
+    in the root, or a folder below, that has names, or of classes.txt."""
     missing: Literal["refuse", "negative", "unknown"] = "refuse"
     """What an image without a text file is: an error, a film without boxes, or one that nobody looked at."""
     patient_in_name: str = ""
@@ -116,12 +116,12 @@ def text_of(image: str) -> str:
 def _names(root: Path, texts: Mapping[str, Path]) -> list[str]:
     """The names of the classes, as the data set's own file has them."""
     told: dict[str, list[str]] = {}
-    for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
+    for path in sorted({*root.glob("*.y*ml"), *root.glob("*/*.y*ml")}):
         names = read_yaml(path).get("names")
-        if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        if isinstance(names, dict) and set(names) == set(range(len(names))):
             names = [names[number] for number in range(len(names))]
         if isinstance(names, list) and names:
-            told[path.name] = [str(name) for name in names]
+            told[str(path.relative_to(root))] = [str(name) for name in names]
     for name in ("classes.txt", "labels/classes.txt") if not told else ():
         if name in texts:
             lines = texts[name].read_text(encoding="utf-8-sig", errors="replace").splitlines()
