@@ -56,3 +56,14 @@ def test_a_film_is_asked_about_only_if_it_was_for_every_finding():
     assert asked(both, ["Mass", "Nodule"]).tolist() == [True, False, True, False]
     one = Records(table(boxes=cells, Mass=labels["Mass"]), ("Mass",))
     assert asked(one, ["Mass", "Nodule"]).tolist() == [True, True, True, False]
+
+
+def test_a_film_with_a_finding_that_nobody_boxed_is_no_negative_whatever_else_is_boxed():
+    nan = np.nan
+    mass, nodule = [1.0, 1.0, 0.0, nan], [1.0, 0.0, 1.0, 0.0]
+    records = Records(table(boxes=CELLS, Mass=mass, Nodule=nodule), ("Mass", "Nodule"))
+    assert asked(records, ["Mass"]).tolist() == [True, False, True, True]
+    assert asked(records, ["Nodule"]).tolist() == [True, True, False, True]
+    assert asked(records, ["Mass", "Nodule"]).tolist() == [True, False, False, True]
+    half = Records(table(boxes=CELLS, Mass=mass), ("Mass",))  # of Nodule there are only boxes
+    assert asked(half, ["Mass", "Nodule"]).tolist() == [True, False, False, True]

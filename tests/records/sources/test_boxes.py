@@ -1,6 +1,7 @@
 """Boxed data sets in miniature trees with their own names and columns, and what is wrong with bad ones."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def film(path: Path, size=(64, 64)):
     Image.fromarray(np.zeros(size[::-1], np.uint8)).save(path)
 
 
-def rsna_tree(root, *, labels=None, classes=None):
+def rsna_tree(root, *, labels=None, classes=None, side=1024):
     labels = labels or [
         "patientId,x,y,width,height,Target",
         "0004cfab-14fd,,,,,0",
@@ -40,7 +41,7 @@ def rsna_tree(root, *, labels=None, classes=None):
     (root / "stage_2_train_labels.csv").write_text("\n".join(labels) + "\n")
     (root / "stage_2_detailed_class_info.csv").write_text("\n".join(classes) + "\n")
     for name in ("0004cfab-14fd", "00436515-870c", "000fe35a-2649"):
-        film(root / "stage_2_train_images" / f"{name}.png")
+        film(root / "stage_2_train_images" / f"{name}.png", (side, side))
     return root
 
 
@@ -58,7 +59,7 @@ def test_rsna_films_without_boxes_are_negatives_and_have_their_class(tmp_path):
     ]
     direct = rsna.read(root, stage=2, images=None)
     assert direct.table["class"].tolist() == [THIRD, "Lung Opacity", "Normal"]
-    with pytest.raises(MissingError, match=r"stage_1_train_labels.csv: not there"):
+    with pytest.raises(MissingError, match=r"expected stage_1_train_labels\.csv in it"):
         rsna.read(root, stage=1, images=None)
 
 
@@ -135,7 +136,7 @@ def test_all_that_is_wrong_with_a_coco_file_is_one_list(tmp_path):
     with pytest.raises(RecordsError) as caught:
         coco.read(
             coco_file(tmp_path, annotations=marks, images=images),
-            annotations=Path("annotations.json"), images=Path("."), patient="",
+            annotations=[Path("annotations.json")], images=Path("."), patient="",
         )  # fmt: skip
     said = str(caught.value)
     for part in (
@@ -149,7 +150,68 @@ def test_all_that_is_wrong_with_a_coco_file_is_one_list(tmp_path):
         assert part in said
     (tmp_path / "other.json").write_text("[1]")
     with pytest.raises(RecordsError, match="expected the lists images, categories and annotations"):
-        coco.read(tmp_path, annotations=Path("other.json"), images=Path("."), patient="")
+        coco.read(tmp_path, annotations=[Path("other.json")], images=Path("."), patient="")
+
+
+def read_coco(root, **changes):
+    return coco.read(root, **coco.Settings().model_dump() | changes)
+
+
+def test_coco_files_of_several_splits_and_copies_of_another_size(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for name, year, size in (("train", 2017, (80, 64)), ("val", 2017, (40, 32))):
+        film(tmp_path / "images" / f"{name}{year}" / f"{name}.png", size)
+        image = {"id": 7, "file_name": f"{name}.png", "width": 80, "height": 64}
+        marks = [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 5, 30, 40]}]
+        categories = [{"id": 0, "name": "Nodule"}, {"id": 3, "name": "Effusion"}]
+        content = {"images": [image], "categories": categories, "annotations": marks}
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "annotations" / f"instances_{name}{year}.json").write_text(json.dumps(content))
+    found = read_coco(tmp_path)
+    assert found.table["split"].tolist() == ["train", "val"]
+    assert found.table["patient"].tolist() == ["images/train2017/train.png", "images/val2017/val.png"]
+    assert boxes_of(found, "Effusion")[1].tolist() == [[5, 2.5, 20, 22.5]]
+    assert found.findings == ("Effusion", "Nodule")
+    for said in (
+        "the boxes of 1 images that are of another size than the file says were scaled",
+        "no box is of 'Nodule': 0 on all images",
+        "each of 2 images is its own patient; --patient names the key",
+    ):
+        assert said in caplog.text
+    one = read_coco(tmp_path, annotations=[Path("annotations/instances_val2017.json")])
+    assert one.table["split"].tolist() == [""]  # of one file a split is made later
+    film(tmp_path / "images" / "val2017" / "val.png", (32, 40))
+    with pytest.raises(RecordsError, match=r"is of 32 x 40 pixels; its boxes are of 80 x 64"):
+        read_coco(tmp_path)
+    film(tmp_path / "images" / "more" / "val.png", (40, 32))
+    with pytest.raises(RecordsError, match=r"val\.png is not there; there are .*--images is the folder"):
+        read_coco(tmp_path)
+
+
+def test_what_is_no_coco_file_is_refused_in_one_list_and_never_stops_it(tmp_path):
+    images = [{"id": 1, "file_name": "a.png", "width": None, "height": 64}, {"id": [2], "file_name": "b"}, 5]
+    images += [{"id": 7, "file_name": "a.png", "width": 80, "height": 64}]
+    marks = [{"image_id": [1], "category_id": 1, "bbox": [1, 2, 3, 4]}, "mark"]
+    marks += [{"id": 9, "image_id": 7, "category_id": 1, "bbox": [1, "x", 3, None]}]
+    coco_file(tmp_path, images=images, annotations=marks, categories=[{"id": 1, "name": "Nodule"}, {"id": 2}])
+    with pytest.raises(RecordsError) as caught:
+        read_coco(tmp_path)
+    said = str(caught.value)
+    for part in (
+        "a.png: width None and height 64; expected pixels",
+        "of images lacks one of 'id', 'file_name', 'width', 'height'",
+        "'5' of images lacks one of",
+        "of categories lacks one of 'id', 'name'",
+        "annotation None is on image [1], which the file lacks",
+        "annotations.json: 'mark'",
+        "annotation 9 has no bbox of four numbers",
+    ):
+        assert part in said
+    (tmp_path / "annotations.json").rename(tmp_path / "boxes.json")
+    with pytest.raises(MissingError, match=r"found 'boxes\.json': name those that are meant with --annot"):
+        read_coco(tmp_path)
+    with pytest.raises(MissingError, match=r"gone\.json: no such file; --annotations names it from the root"):
+        read_coco(tmp_path, annotations=[Path("gone.json")])
 
 
 def yolo_tree(root):
@@ -186,11 +248,94 @@ def test_all_that_is_wrong_with_yolo_files_is_one_list(tmp_path):
         yolo.read(root, names=["Opacity"], missing="negative")
     said = str(caught.value)
     for part in (
-        "a.txt line 1: class 5, and --names has 1",
+        "a.txt line 1: class 5, and there are 1 names",
         "a.txt line 2: '0 50 20 10 10': expected shares of the image, from 0 to 1",
         "a.txt line 3: 85, 22.5, 20, 5: reaches beyond the 100 x 50 pixels",
         "a.txt line 4: found 'x'; expected class x y width height",
         "a.txt line 5: 50, 22.5, 0, 5: width 0 and height 5; both must be above 0",
-        "none.txt has no image below",
+        "labels/train/none.txt has no image of its name",
     ):
         assert part in said
+
+
+def read_yolo(root, **changes):
+    return yolo.read(root, **yolo.Settings().model_dump() | changes)
+
+
+def test_yolo_splits_above_the_images_names_in_a_file_and_outlines(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for split, name in (("train", "a"), ("valid", "b"), ("test", "c")):
+        film(tmp_path / split / "images" / f"{name}.jpg", (100, 50))
+        (tmp_path / split / "labels").mkdir()
+        (tmp_path / split / "labels" / f"{name}.txt").write_text("")
+    outline = "1 0.1 0.2 0.5 0.2 0.5 0.6 0.3 0.8"
+    (tmp_path / "train" / "labels" / "a.txt").write_text(f"{outline}\n{outline}\n0.0 0.5 0.5 0.2 0.4\n")
+    (tmp_path / "README.dataset.txt").write_text("by hand\n")
+    (tmp_path / "train" / "images" / "d.tif").write_bytes(b"")
+    with pytest.raises(ConfigError, match="--names is needed: what class 0"):
+        read_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: ../train/images\nnc: 2\nnames: {0: Opacity, 1: Nodule}\n")
+    found = read_yolo(tmp_path)
+    assert found.findings == ("Opacity", "Nodule")
+    assert found.table["split"].tolist() == ["test", "train", "val"]
+    assert boxes_of(found, "Nodule")[1].tolist() == [[10, 10, 50, 40]]
+    assert boxes_of(found, "Opacity")[1].ravel().tolist() == pytest.approx([40, 15, 60, 35])
+    for said in (
+        "data.yaml: the classes are 'Opacity', 'Nodule'",
+        "1 outlines became the boxes around them",
+        "1 lines were there twice in their file",
+        "1 left out: no text files of boxes: 'README.dataset.txt'",
+        "1 left out: images of other kinds than .png, .jpg, .jpeg: 'train/images/d.tif'",
+        "each of 3 images is its own; --patient-in-name finds whose in the path",
+    ):
+        assert said in caplog.text
+    (tmp_path / "train" / "labels" / "a.txt").write_text(
+        "0 0.5 0.5 0.2 0.4 0.9\n0 1 0 1 0 1 0 1\nnan 0 0 1 1\n"
+    )
+    with pytest.raises(RecordsError) as caught:
+        read_yolo(tmp_path)
+    assert "six numbers are a box with a detector's score" in str(caught.value)
+    assert "expected class x y x y ... as an outline has it" in str(caught.value)
+    assert "line 3: found 'nan 0 0 1 1'; expected class x y width height" in str(caught.value)
+    with pytest.raises(MissingError, match="no image"):
+        read_yolo(tmp_path / "nowhere")
+
+
+def test_yolo_may_lie_in_the_archives_own_folder(tmp_path):
+    root = yolo_tree(tmp_path / "download" / "films")
+    (root / "data.yaml").write_text("names: [Opacity, Nodule]\n")
+    found = read_yolo(tmp_path / "download", missing="negative")
+    assert found.findings == ("Opacity", "Nodule")
+    assert found.table["split"].tolist() == ["train", "train", "val"]
+
+
+def test_a_table_without_a_film_is_not_written(tmp_path, capsys):
+    coco_file(tmp_path, images=[], annotations=[])
+    words = ["--root", str(tmp_path), "--out", str(tmp_path / "none.csv")]
+    assert main(["records", "read", "coco", *words]) != 0
+    assert "it names no radiograph, or none that was asked for" in capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_yolo_text_files_may_lie_beside_the_images(tmp_path):
+    film(tmp_path / "a.png", (100, 50))
+    (tmp_path / "a.txt").write_bytes("0 0.5 0.5 0.2 0.4\r\n".encode("utf-8-sig"))
+    (tmp_path / "classes.txt").write_text("Opacity\n")
+    assert boxes_of(read_yolo(tmp_path), "Opacity")[0].ravel().tolist() == pytest.approx([40, 15, 60, 35])
+
+
+def test_patients_are_found_in_paths_or_the_images_without_one_are_named(tmp_path):
+    coco_file(tmp_path)
+    found = read_coco(tmp_path, patient_in_name=r"(\w)\.png$")
+    assert found.table["patient"].tolist() == ["a", "b"]
+    root = yolo_tree(tmp_path / "yolo")
+    found = read_yolo(root, names=["O", "N"], missing="negative", patient_in_name=r"/([ab]|c)\.png")
+    assert found.table["patient"].tolist() == ["a", "b", "c"]
+    with pytest.raises(RecordsError, match=r"images/val/c\.png: --patient-in-name .* finds no patient in it"):
+        read_yolo(root, names=["O", "N"], missing="negative", patient_in_name=r"/([ab])\.png")
+    with pytest.raises(ConfigError, match="it has 0 groups; expected one"):
+        read_coco(tmp_path, patient_in_name=r"\d+")
+    with pytest.raises(ConfigError, match="is no regular expression"):
+        read_coco(tmp_path, patient_in_name="(")
+    with pytest.raises(ConfigError, match="which one names the patients"):
+        read_coco(tmp_path, patient_in_name="(a)", patient="person")

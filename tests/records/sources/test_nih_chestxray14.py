@@ -90,6 +90,17 @@ def test_only_films_with_a_box_were_asked(tmp_path):
     np.testing.assert_equal(found.table["Mass"].to_numpy(), [nan, 0, nan, 1, nan])  # a box, and not mined
 
 
+def test_a_film_with_a_mined_finding_and_no_box_is_no_negative_of_detection(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        found = read(tree(tmp_path))
+    assert found.table["Cardiomegaly"].tolist() == [1, 1, 0, 0, 0]
+    assert asked(found, ["Cardiomegaly"]).tolist() == [False, True, True, True, True]
+    assert asked(found, ["Nodule"]).tolist() == [True, True, True, False, True]
+    boxed = read(tmp_path, labels="boxed")
+    assert asked(boxed, ["Nodule"]).tolist() == [False, True, False, False, False]
+    assert "1 times a film has boxes of a finding that its mined labels deny" in caplog.text
+
+
 def test_boxes_of_smaller_copies_are_scaled(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         found = read(tree(tmp_path, side=256))
@@ -142,3 +153,13 @@ def test_a_wrong_root_and_a_missing_list_are_named(tmp_path):
     (tmp_path / "test_list.txt").unlink()
     with pytest.raises(MissingError, match=r"expected test_list\.txt"):
         read(tmp_path)
+
+
+def test_films_and_sheets_may_lie_in_folders_of_their_own_but_no_film_twice(tmp_path):
+    tree(tmp_path / "CXR8", side=8, boxes=[])
+    assert len(read(tmp_path)) == 5
+    film(tmp_path / "copies" / "00000004_000.png")
+    with pytest.raises(RecordsError, match=r"00000004_000\.png is there twice, as .*; move one away"):
+        read(tmp_path)
+    with pytest.raises(MissingError, match=f"it is in {tmp_path / 'CXR8'}: give that"):
+        read(tmp_path / "CXR8" / "images_001")

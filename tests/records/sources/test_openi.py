@@ -194,3 +194,16 @@ def test_xml_with_entities_or_too_large_is_refused_and_all_is_one_list(tmp_path)
         "large.xml has more than 1,048,576 bytes",
     ):
         assert part in said
+
+
+def test_films_may_lie_beside_the_reports_but_none_twice(tmp_path):
+    root = xml_tree(tmp_path / "openi")
+    (root / "ecgen-radiology").rename(root / "NLMCXR_png" / "ecgen-radiology")
+    (root / "NLMCXR_png").rename(root / "unpacked")
+    assert len(openi.read(tmp_path, **SETTINGS)) == 4
+    png(tmp_path / "copies" / "CXR2_IM-0652-1001.png")
+    with pytest.raises(RecordsError, match=r"CXR2_IM-0652-1001\.png is there twice"):
+        openi.read(tmp_path, **SETTINGS)
+    root = sheets_tree(tmp_path, projections=["uid,filename,projection", *["1,a.png,Frontal"] * 2])
+    with pytest.raises(RecordsError, match=r"line 3: a\.png is in an earlier row too"):
+        openi.read(root, **SETTINGS | {"projections": None})

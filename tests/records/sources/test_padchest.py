@@ -105,7 +105,7 @@ def test_lists_become_findings_and_places_are_dropped(tmp_path, caplog):
     for said in (
         "1 of 8 films are left out: they are labelled 'exclude'",
         "1 of 7 films are left out: their view is none of PA, AP, AP SUPINE (1 LATERAL)",
-        "2 of 6 films have unknown labels: none, or no more than 'unchanged'",
+        "2 of 6 films have unknown labels: none, or only 'unchanged', 'suboptimal study', 'exclude'",
     ):
         assert said in caplog.text
     found = Records.read(out)
@@ -155,4 +155,13 @@ def test_what_is_no_list_is_refused_and_never_run(tmp_path, cell):
 
 def test_a_wrong_root_is_named(tmp_path):
     with pytest.raises(MissingError, match="expected PADCHEST_chest_x_ray_images_labels_160K"):
+        read(tmp_path)
+
+
+def test_a_film_of_which_only_its_quality_is_told_has_unknown_labels(tmp_path):
+    row = ("8_a.png", 54, 20120101, "S8", "P8", "1984.0", "F", "PA", "Physician", "['suboptimal study']")
+    found = read(tree(tmp_path / "PadChest", [*ROWS, row]).parent)  # the root is the folder above
+    assert np.isnan(found.labels[-1]).all()
+    film(tmp_path / "PadChest" / "copies" / "8_a.png")
+    with pytest.raises(RecordsError, match=r"8_a\.png is there twice, as .*; move one away"):
         read(tmp_path)

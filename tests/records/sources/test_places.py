@@ -8,7 +8,8 @@ import pytest
 
 from hilum.errors import MissingError, RecordsError
 from hilum.records.defects import Defects
-from hilum.records.sources._tables import by_name, files_below, found, sheet, start_of, with_films
+from hilum.records.sources._places import basename, by_name, files_below, found, start_of, stem
+from hilum.records.sources._tables import sheet, with_films
 
 from .trees import film, text
 
@@ -75,11 +76,29 @@ def test_links_to_folders_are_followed_once_and_never_in_a_circle(tmp_path):
 def test_two_files_of_one_film_are_refused(tmp_path):
     one, two = film(tmp_path / "a" / "1.png"), film(tmp_path / "b" / "1.png")
     defects = Defects(tmp_path)
-    by_name(files_below(tmp_path), lambda name: name.rpartition("/")[2], defects)
+    by_name(files_below(tmp_path), basename, defects)
     with pytest.raises(RecordsError, match=r"1\.png is there twice, as .*; move one away") as caught:
         defects.check()
     assert str(one) in str(caught.value)
     assert str(two) in str(caught.value)
+
+
+def test_a_film_that_is_there_twice_is_named_where_it_is_wanted(tmp_path):
+    for name in ("a/1.png", "b/1.png", "a/2.png", "b/2.jpg"):
+        film(tmp_path / name)
+    files, defects = files_below(tmp_path), Defects(tmp_path)
+    assert sorted(by_name(files, basename, defects, ["1.png"])) == ["1.png", "2.jpg", "2.png"]
+    assert len(defects) == 1
+    by_name(files, stem, defects, ["2"])
+    assert len(defects) == 2
+    by_name(files, stem, defects, ["3"])
+    assert len(defects) == 2
+
+
+def test_what_is_hidden_or_of_a_mac_is_no_film(tmp_path):
+    for name in ("a.png", "._a.png", "__MACOSX/a.png", ".cache/a.png"):
+        film(tmp_path / name)
+    assert list(files_below(tmp_path)) == ["a.png"]
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])

@@ -13,6 +13,8 @@ from hilum.records.boxes import boxes_of
 from hilum.records.sources import reflacx
 from hilum.records.table import Records
 
+from .trees import film
+
 EMPTY = dict.fromkeys(reflacx.FINDINGS, "0")
 
 
@@ -89,6 +91,9 @@ def test_certainties_become_labels_and_ellipses_boxes(tmp_path, caplog):
     assert boxes_of(records, "Pneumothorax")[0].tolist() == []
     assert records.table["text"].tolist() == ["left lower lobe atelectasis .", "", ""]
     assert "2 readings have no transcription.txt" in caplog.text
+    assert "2 left out: readings without anomaly_location_ellipses.csv, so without boxes" in caplog.text
+    above = reflacx.read(tmp_path, mimic=mimic, positive=4).table
+    assert above["image"].tolist() == records.table["image"].tolist()
     strict = reflacx.read(root, mimic=mimic, positive=5)
     assert boxes_of(strict, "Atelectasis")[0].tolist() == [[100, 200, 400, 600]]
     assert Records.read(out, uncertain="one").table["Pneumothorax"].tolist() == [1, 0, 0]
@@ -118,5 +123,21 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
         reflacx.read(root, mimic=mimic, positive=4)
     assert "line 4: p10/p10000898/s50771383/ee-ff is there neither as .jpg nor as .dcm" in str(caught.value)
     assert "P300R000002/anomaly_location_ellipses.csv line 2: has no area on the film" in str(caught.value)
-    with pytest.raises(MissingError, match=r"expected main_data/metadata_phase_3\.csv"):
+    with pytest.raises(
+        MissingError, match=r"expected metadata_phase_3\.csv or main_data/metadata_phase_3\.csv"
+    ):
         reflacx.read(tmp_path / "nowhere", mimic=mimic, positive=4)
+
+
+def test_boxes_of_smaller_copies_are_scaled_and_films_of_another_shape_refused(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    root, mimic = tree(tmp_path)
+    path = next(mimic.rglob("aa-bb.dcm"))
+    path.unlink()
+    film(path.with_suffix(".jpg"), (200, 250))
+    records = reflacx.read(root, mimic=mimic, positive=4)
+    assert boxes_of(records, "Consolidation")[0].tolist() == [[10, 20, 40, 60]]
+    assert "the boxes of 1 films that are of another size than the readers saw were scaled" in caplog.text
+    film(path.with_suffix(".jpg"), (224, 224))
+    with pytest.raises(RecordsError, match=r"is of 224 x 224 pixels; its boxes are of 2000 x 2500"):
+        reflacx.read(root, mimic=mimic, positive=4)

@@ -102,7 +102,7 @@ def test_all_that_is_wrong_with_names_is_one_list(tmp_path):
         shenzhen.read(root)
     for part in (
         "3 defects",
-        "CHNCXR_0001 is there as _0 and as _1",
+        "CHNCXR_0001 is there twice, as _0 and as _1",
         "'MCUCXR_0001_0.png' is no film of this set",
         "'CHNCXR_12_0.png' is no film of this set; expected CHNCXR_0001_0.png",
     ):
@@ -153,3 +153,15 @@ def test_real_readings_are_understood(tmp_path):
     assert table["patient"].tolist() == [row["patient_id"] for row in rows]
     assert table["sex"].tolist() == [row["sex"][0] for row in rows]
     assert [float(age) for age in table["age"]] == [float(row["age"]) for row in rows]
+
+
+def test_smaller_copies_may_be_jpeg_and_both_sets_in_one_folder(tmp_path):
+    tree(tmp_path / "MontgomerySet", {"MCUCXR_0001_0": b"Patient's Sex: F"})
+    root = tree(tmp_path / "ChinaSet_AllFiles", {"CHNCXR_0001_0": READINGS["CHNCXR_0001_0"]})
+    film = root / "CXR_png" / "CHNCXR_0001_0.png"
+    Image.open(film).convert("L").save(film.with_suffix(".jpg"))
+    with pytest.raises(RecordsError, match=r"is there twice, as _0 and as _1 or as two kinds of file"):
+        shenzhen.read(tmp_path)
+    film.unlink()
+    assert shenzhen.read(tmp_path).table["text"].tolist() == ["normal"]
+    assert len(montgomery.read(tmp_path)) == 1

@@ -42,6 +42,7 @@ def dicom(path: Path):
 
 
 def tree(root: Path, rows: list[str]) -> Path:
+    root.mkdir(exist_ok=True)
     (root / "train-rle.csv").write_text("\n".join(["ImageId, EncodedPixels", *rows]) + "\n")
     for number, uid in enumerate((A, B, C, D)):
         dicom(root / "dicom-images-train" / f"1.2.{number}" / f"1.3.{number}" / f"{uid}.dcm")
@@ -95,19 +96,34 @@ def test_all_that_is_wrong_with_masks_is_one_list(tmp_path):
         "line 7: 1.2.9.lost is not there",
     ):
         assert part in said
-    with pytest.raises(MissingError, match=r"expected train-rle\.csv or"):
+    with pytest.raises(MissingError, match=r"expected stage_2_train\.csv or train-rle\.csv or"):
         siim_acr.read(tmp_path / "nowhere", images=None)
 
 
-def test_smaller_copies_of_films_are_refused_where_they_would_have_boxes(tmp_path):
-    root = tree(tmp_path, [f"{A}, 10 5", f"{B}, -1"])
+def test_boxes_of_smaller_copies_are_scaled_and_other_shapes_are_refused(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    root = tree(tmp_path, [f"{A}, {encoded(rectangle(100, 40, 180, 400))}", f"{B}, -1"])
     folder = tmp_path / "png"
     folder.mkdir()
     for uid in (A, B):
         Image.fromarray(np.zeros((256, 256), np.uint8)).save(folder / f"{uid}.png")
-    with pytest.raises(RecordsError, match=r"has 256 x 256 pixels, and masks are of 1024 x 1024") as caught:
+    records = siim_acr.read(root, images=folder)
+    assert boxes_of(records, "Pneumothorax")[0].tolist() == [[25, 10, 45, 100]]
+    assert "the boxes of 1 films that are not of 1024 pixels were scaled" in caplog.text
+    Image.fromarray(np.zeros((200, 256), np.uint8)).save(folder / f"{A}.png")
+    with pytest.raises(RecordsError, match=r"256 x 200 pixels; boxes are of films of 1024 x 1024") as caught:
         siim_acr.read(root, images=folder)
     assert "1 defect;" in str(caught.value)
-    Image.fromarray(np.zeros((1024, 1024), np.uint8)).save(folder / f"{A}.png")
-    records = siim_acr.read(root, images=folder)
-    assert boxes_of(records, "Pneumothorax")[0].tolist() == [[0, 10, 1, 15]]
+
+
+def test_the_second_stage_has_rows_of_test_films(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    root = tree(tmp_path / "siim", [f"{A}, -1"])
+    dicom(root / "dicom-images-test" / "1.2.8" / "1.3.8" / "late.dcm")
+    rows = ["ImageId,EncodedPixels", f"{A},-1", f"late,{encoded(rectangle(1, 2, 3, 4))}"]
+    (root / "stage_2_train.csv").write_text("\n".join(rows) + "\n")
+    records = siim_acr.read(tmp_path, images=None)
+    assert records.table["patient"].tolist() == [A, "late", B, C, D]
+    assert boxes_of(records, "Pneumothorax")[1].tolist() == [[1, 2, 3, 4]]
+    assert "read stage_2_train.csv" in caplog.text
+    assert "1 left out: test films, whose masks are not public: 'ID_test'" in caplog.text

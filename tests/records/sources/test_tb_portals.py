@@ -100,8 +100,29 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
         tb_portals.read(root, partial=False, outliers=False)
     (root / "TB_Portals_CXRs_March_2025.csv").write_text("condition_id\n")
     with pytest.raises(
-        MissingError, match=r"expected one TB_Portals_CXRs_<month>_<year>\.csv, found TB_Portals_C"
+        MissingError, match=r"expected one TB_Portals_CXRs_<month>_<year>\.csv, found 'TB_Portals_C"
     ):
         tb_portals.read(root, partial=False, outliers=False)
     with pytest.raises(MissingError, match="found none"):
         tb_portals.read(tmp_path / "nowhere", partial=False, outliers=False)
+
+
+def test_cases_and_films_that_come_twice_with_other_words_are_refused(tmp_path):
+    root = tree(tmp_path, [*FILMS, FILMS[1]], [*CASES, CASES[1], CASES[2].replace("Sensitive", "XDR")])
+    with pytest.raises(RecordsError) as caught:
+        tb_portals.read(root, partial=False, outliers=False)
+    assert "line 7: case c2 is in an earlier line too, with other words" in str(caught.value)
+    assert "line 7: 1.2.1 is in an earlier line too" in str(caught.value)
+    assert "2 defects" in str(caught.value)
+    path = next(tree(tmp_path).rglob("1.2.1.dcm"))
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "1.2.1.png").write_bytes(path.read_bytes())
+    with pytest.raises(RecordsError, match=r"1\.2\.1 is there twice"):
+        tb_portals.read(root, partial=False, outliers=False)
+
+
+def test_a_release_may_have_its_date_twice_in_a_name(tmp_path):
+    root = tree(tmp_path)
+    for path in root.glob("*.csv"):
+        path.rename(path.with_name(f"{path.stem}_1.9.2023.csv"))
+    assert len(tb_portals.read(root, partial=False, outliers=False)) == 4

@@ -50,7 +50,7 @@ def tree(root: Path, train=None, val=None) -> Path:
     for name in (*TRAIN, *VAL, *extra):
         path = root / "TBX11K" / "imgs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((40, 40), np.uint8)).save(path)
+        Image.fromarray(np.zeros((512, 512), np.uint8)).save(path)
     return root
 
 
@@ -82,7 +82,7 @@ def test_folders_are_classes_and_films_without_tuberculosis_are_negatives(tmp_pa
 
 def test_the_root_may_be_the_inner_folder(tmp_path):
     assert len(tbx11k.read(tree(tmp_path) / "TBX11K")) == 6
-    with pytest.raises(MissingError, match="expected TBX11K/imgs or imgs"):
+    with pytest.raises(MissingError, match=r"expected annotations/json/TBX11K_train\.json"):
         tbx11k.read(tmp_path / "nowhere")
 
 
@@ -93,8 +93,8 @@ def test_all_that_is_wrong_with_boxes_is_one_list(tmp_path):
     said = str(caught.value)
     for part in (
         "TBX11K_train.json: annotation 1: 500, 50, 60, 80: reaches beyond the 512 x 512 pixels",
-        "annotation 2 is of an image or a category that the file lacks",
-        "annotation 3 is of an image or a category that the file lacks",
+        "annotation 2 is of category 7, which the file lacks",
+        "annotation 3 is on image 9, which the file lacks",
         "annotation 4 has no bbox of four numbers",
     ):
         assert part in said
@@ -113,5 +113,14 @@ def test_all_that_is_wrong_with_films_is_one_list(tmp_path):
     ):
         assert part in said
     (tmp_path / "TBX11K" / "annotations" / "json" / "TBX11K_val.json").write_text("[]")
-    with pytest.raises(RecordsError, match="expected the lists 'images', 'categories', 'annotations'"):
+    with pytest.raises(RecordsError, match="expected the lists images, categories and annotations"):
         tbx11k.read(tmp_path)
+
+
+def test_boxes_of_smaller_copies_are_scaled(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    root = tree(tmp_path)
+    Image.fromarray(np.zeros((256, 256), np.uint8)).save(root / "TBX11K" / "imgs" / "tb" / "tb0005.png")
+    records = tbx11k.read(root)
+    assert boxes_of(records, "ActiveTuberculosis")[2].tolist() == [[50.25, 25, 80.25, 65]]
+    assert "the boxes of 1 films that are not of 512 pixels were scaled" in caplog.text

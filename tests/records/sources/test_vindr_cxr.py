@@ -7,7 +7,7 @@ import pytest
 
 from hilum.cli import main
 from hilum.errors import MissingError, RecordsError
-from hilum.records.boxes import boxes_of
+from hilum.records.boxes import asked, boxes_of
 from hilum.records.sources import vindr_cxr
 from hilum.records.table import Records
 
@@ -118,6 +118,7 @@ def test_the_sheet_of_kaggle(tmp_path):
     assert found.findings == ("Aortic enlargement", "Lung Opacity", "Nodule/Mass", "No finding")
     assert positives(found) == [["Aortic enlargement", "Nodule/Mass"], ["No finding"]]
     assert boxes_of(found, "Aortic enlargement")[0].tolist() == [[102, 104, 204, 208]]
+    assert boxes_of(found, "No finding") == [] or not any(map(len, boxes_of(found, "No finding")))
     assert read(tmp_path, val_share=0.5).table["split"].tolist().count("val") == 1
 
 
@@ -138,9 +139,53 @@ def test_all_that_is_wrong_is_one_list(tmp_path):
 
 
 def test_missing_films_and_a_wrong_root_are_named(tmp_path):
-    with pytest.raises(MissingError, match=r"expected annotations/ or train\.csv in it"):
+    with pytest.raises(MissingError, match=r"expected annotations/image_labels_train\.csv or "):
         read(tmp_path)
     (physionet(tmp_path) / "train" / "aaa.dicom").unlink()
     with pytest.raises(RecordsError, match="line 2: train/aaa is not there"):
         read(tmp_path)
     assert read(tmp_path, only_present=True).table["patient"].tolist() == ["bbb", "ccc", "ddd"]
+
+
+def test_kaggles_sheet_beside_those_of_physionet_is_not_read_for_both(tmp_path):
+    physionet(tmp_path)
+    text(tmp_path / "train.csv", "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max")
+    assert read(tmp_path).table["patient"].tolist() == ["aaa", "bbb", "ccc", "ddd"]
+
+
+def children(root):
+    """VinDr-PCXR: rad_ID, one reader, sheets in the root, findings among the boxes alone."""
+    header = "image_id,rad_ID,No finding,Bronchitis,Other disease"
+    text(root / "image_labels_train.csv", header, "aaa,R1,0.0,1.0,0.0", "bbb,R2,1.0,0.0,0.0")
+    text(root / "image_labels_test.csv", header, "ccc,R1,0.0,0.0,1.0", "ddd,R1,0.0,0.0,0.0")
+    marks = "image_id,rad_ID,class_name,x_min,y_min,x_max,y_max"
+    boxes = ["aaa,R1,Bronchial thickening,10,20,30,40", "aaa,R1,Bronchial thickening,50,60,70,80"]
+    text(root / "annotations_train.csv", marks, *boxes, "bbb,R2,No finding,0,0,1,1")
+    text(root / "annotations_test.csv", marks, "ccc,R1,No finding,,,,", "ddd,R1,Cardiomegaly,5,6,7,8")
+    for name in ("train/aaa", "train/bbb", "test/ccc", "test/ddd"):
+        text(root / f"{name}.dicom", "not read here")
+    return root
+
+
+def test_films_of_children_have_the_findings_that_only_boxes_name(tmp_path):
+    found = read(children(tmp_path / "vindr-pcxr" / "1.0.0").parent)
+    boxed = ["Bronchial thickening", "Cardiomegaly"]
+    assert found.findings == (*boxed, "No finding", "Bronchitis", "Other diseases")
+    assert positives(found) == [[boxed[0], "Bronchitis"], ["No finding"], ["Other diseases"], [boxed[1]]]
+    assert [len(boxes) for boxes in boxes_of(found, boxed[0])] == [2, 0, 0, 0]
+    assert asked(found, boxed).all()  # the reader looked for all of them
+    assert found.table["boxes"].tolist()[1:3] == ["[]", "[]"]  # the row of no finding is no box
+    assert set(found.table["view"]) == {"PA"}
+    assert found.table["split"].tolist() == ["train", "train", "test", "test"]
+
+
+def test_a_film_that_sizes_lacks_and_votes_of_minus_one_are_refused(tmp_path):
+    physionet(tmp_path, ending="png")
+    sizes = text(tmp_path / "meta.csv", "image_id,dim0,dim1", "aaa,512,2048", "ccc,0,20")
+    with pytest.raises(RecordsError) as caught:
+        read(tmp_path, sizes=sizes, agreement="any")
+    assert "bbb is not in --sizes, so its boxes cannot be scaled" in str(caught.value)
+    assert "line 3: meta.csv: dim0 or dim1 is no number above 0" in str(caught.value)
+    physionet(tmp_path, train=[TRAIN[0].replace("1,0,0", "-1,0,0"), *TRAIN[1:]])
+    with pytest.raises(RecordsError, match=r"line 2.*image_labels_train\.csv: found -1; expected 1 or 0"):
+        read(tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hilum import find
 from hilum.config import Config, settings_in
-from hilum.errors import MissingError, OutputError
+from hilum.errors import MissingError, OutputError, RecordsError
 from hilum.images.identity import film_columns
 from hilum.records.overlap import of_dataset
 
@@ -46,6 +46,10 @@ def read(config: Settings) -> Path:
     if "look" in signature(module.read).parameters:
         given["look"] = film_columns  # a source that reads headers of films, which its room cannot
     records = of_dataset(module.read(config.root, **given), config.source)
+    if not len(records):
+        raise RecordsError(
+            f"{config.root}: it names no radiograph, or none that was asked for; nothing written"
+        )
     records.write(config.out)
     if records.soft is not None:
         uncertain = int((~np.isnan(records.soft)).sum())

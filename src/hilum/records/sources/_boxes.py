@@ -1,17 +1,24 @@
 """What the sources of boxes share: one list of all that is wrong with them, and the table."""
 
 import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
 
+from hilum.errors import ConfigError
 from hilum.records.defects import Defects
 from hilum.records.table import Records
 
 Box = tuple[str, float, float, float, float]
 """Finding, x1, y1, x2, y2, pixels."""
+
+log = logging.getLogger(__name__)
 
 
 def from_corner_and_size(
@@ -43,6 +50,92 @@ def from_corner_and_size(
         return None
     low = max(x, 0.0), max(y, 0.0)
     return finding, *low, min(x + w, float(size[0])), min(y + h, float(size[1]))
+
+
+def in_files(
+    boxes: Mapping[str, Sequence[Box]], films: Mapping[str, Path], side: int, defects: Defects
+) -> dict[str, list[Box]]:
+    """Boxes of published films, squares of `side` pixels, in pixels of the files that there are of them.
+
+    A DICOM file is taken to be as it was published. A square PNG or JPEG is the same film, made smaller or
+    larger, and its boxes with it, which is counted and logged. One that cannot be read, or is no square,
+    becomes a defect; a film without a file is left as it is.
+    """
+    found: dict[str, list[Box]] = {}
+    other = 0
+    for name, some in boxes.items():
+        film = films.get(name)
+        size = size_of(film, defects) if some and film and not is_dicom(film) else None
+        width, height = size or (side, side)
+        if width != height:
+            problem = f"{film} is of {width} x {height} pixels; boxes are of films of {side} x {side}"
+            defects.add("cut films", problem)
+        found[name] = [scaled(box, width / side, height / side) for box in some]
+        other += (width, height) != (side, side)
+    if other:
+        log.info("the boxes of %d films that are not of %d pixels were scaled to them", other, side)
+    return found
+
+
+def on_copy(boxes: Sequence[Box], size: tuple[float, float], film: Path, defects: Defects) -> list[Box]:
+    """Boxes of a film of some width and height, in pixels of a file that may be a smaller or larger copy.
+
+    A DICOM file is taken to be the film itself. A file that cannot be read, or of another shape, becomes a
+    defect.
+    """
+    found = size_of(film, defects) if boxes and not is_dicom(film) else None
+    if found is None:
+        return list(boxes)
+    across, down = found[0] / size[0], found[1] / size[1]
+    if abs(across - down) * max(size) > 2:  # beyond what rounding the sides of the copy makes
+        has = f"{film} is of {found[0]} x {found[1]} pixels"
+        defects.add("cut films", f"{has}; its boxes are of {size[0]:g} x {size[1]:g}")
+    return [scaled(box, across, down) for box in boxes]
+
+
+def scaled(box: Box, across: float, down: float) -> Box:
+    """A box on a film that was made wider and higher."""
+    kind, x1, y1, x2, y2 = box
+    return kind, x1 * across, y1 * down, x2 * across, y2 * down
+
+
+def is_dicom(film: Path) -> bool:
+    """Whether a file is DICOM by its ending."""
+    return film.suffix.lower() in (".dcm", ".dicom")
+
+
+def patients_by(pattern: str, images: Sequence[str], defects: Defects) -> list[str]:
+    r"""The patient of each image, the group of a pattern in its path; one without a match becomes a defect.
+
+    Raises:
+        ConfigError: the pattern is none, or has not one group.
+
+    >>> patients_by(r"(\d+)_\d+[.]png", ["train/013_002.png"], Defects(Path("films")))
+    ['013']
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"--patient-in-name {pattern}: is no regular expression ({error})") from None
+    if compiled.groups != 1:
+        example = r"'(\d+)_\d+\.png' finds 013 in train/013_002.png"
+        found = f"it has {compiled.groups} groups"
+        raise ConfigError(f"--patient-in-name {pattern}: {found}; expected one, as {example}")
+    matched = [compiled.search(image) for image in images]
+    for image, one in zip(images, matched, strict=True):
+        if one is None or not one[1]:
+            defects.add("patients", f"{image}: --patient-in-name {pattern} finds no patient in it")
+    return [(one[1] or "") if one else "" for one in matched]
+
+
+def size_of(film: Path, defects: Defects) -> tuple[int, int] | None:
+    """Width and height of a PNG or JPEG; None, and a defect, if it cannot be read."""
+    try:
+        with Image.open(film) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError) as error:
+        defects.add("unreadable films", f"{film}: {error}")
+        return None
 
 
 def by_place(

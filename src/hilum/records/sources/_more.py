@@ -13,7 +13,8 @@ from hilum.errors import MissingError, RecordsError
 from hilum.progress import Progress
 from hilum.records.defects import Defects, listed, quote
 from hilum.records.sources._boxes import Box
-from hilum.records.sources._tables import files_below, found, records_of, start_of
+from hilum.records.sources._places import files_below, found, start_of
+from hilum.records.sources._tables import records_of
 from hilum.records.table import Records
 
 TUBERCULOSIS = "Tuberculosis"
@@ -69,7 +70,7 @@ def nlm_films(
     """The films of Shenzhen's or Montgomery's set with their readings.
 
     Args:
-        root: the folder that was downloaded, or the one above.
+        root: the folder that was downloaded, or one above.
         folders: where CXR_png and ClinicalReadings may lie, from the root.
         prefix: what every film's name begins with.
         split_reading: sex, age and text of a reading; sex and age are empty where it does not say them.
@@ -79,23 +80,28 @@ def nlm_films(
         MissingError: a folder is not there.
         RecordsError: a name or a reading has defects; all of them are in the message.
     """
-    films = found(root, *(f"{folder}CXR_png" for folder in folders))
+    names = [f"{folder}CXR_png" for folder in folders]
+    films = found(start_of(root, *names), *names)
     readings = found(films.parent, "ClinicalReadings")
     defects = Defects(films.parent)
-    files = files_below(films, (".png",))
-    masks = [name for name in files if name.lower().endswith("_mask.png") or "mask" in Path(name).parent.name]
+    files = files_below(films)
+    masks = [
+        name
+        for name in files
+        if Path(name).stem.lower().endswith("_mask") or "mask" in Path(name).parent.name
+    ]
     left_out(log, masks, "masks of lungs are no films")
     table = pd.DataFrame({"name": sorted(set(files) - set(masks))}, dtype="str")
     table["image"] = [str(files[name].absolute()) for name in table["name"]]
-    parts = table["name"].str.extract(rf"^(?P<patient>{prefix}_\d{{4}})_(?P<label>[01])\.png$")
+    parts = table["name"].str.extract(rf"^(?P<patient>{prefix}_\d{{4}})_(?P<label>[01])\.(?:png|jpe?g)$")
     for name in table["name"][parts["label"].isna()]:
         defects.add("names", f"{quote(name)} is no film of this set; expected {prefix}_0001_0.png or _1.png")
     for patient in parts["patient"][parts["patient"].notna() & parts["patient"].duplicated()]:
-        defects.add("names", f"{patient} is there as _0 and as _1; its label is the last digit, so keep one")
+        defects.add("names", f"{patient} is there twice, as _0 and as _1 or as two kinds of file; keep one")
     if table.empty:
-        defects.add("films", f"{films.name} holds no .png")
+        defects.add("films", f"{films.name} holds no film")
     texts = {Path(name).stem: path for name, path in files_below(readings, (".txt",)).items()}
-    stems = table["name"].str.removesuffix(".png")
+    stems = table["name"].str.rpartition(".")[0]
     read = [
         split_reading(plain_text(texts[stem], defects)) if stem in texts else ("", "", "") for stem in stems
     ]

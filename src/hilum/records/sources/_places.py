@@ -54,7 +54,8 @@ def start_of(root: Path, *names: str, beside: Sequence[str] = (), flag: str = "-
 def files_below(folder: Path, endings: Iterable[str] = ENDINGS) -> dict[str, Path]:
     """The files below a folder, by their path from it; walked once, which is faster than asking for each.
 
-    Folders that are links are followed where they lead out of it, once each.
+    Folders that are links are followed where they lead out of it, once each. What is hidden, or in the folder
+    __MACOSX that archives made on a Mac have, is no file of a data set.
 
     Raises:
         MissingError: a folder cannot be listed.
@@ -69,6 +70,8 @@ def files_below(folder: Path, endings: Iterable[str] = ENDINGS) -> dict[str, Pat
             except OSError as error:
                 raise MissingError(f"{place}: cannot be listed ({error.strerror})") from None
             for entry in entries:
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
                 name = f"{start}{entry.name}"
                 if entry.is_dir(follow_symlinks=False) or _leads_out(entry, real, linked):
                     folders.append((f"{name}/", entry.path))
@@ -79,15 +82,36 @@ def files_below(folder: Path, endings: Iterable[str] = ENDINGS) -> dict[str, Pat
     return found
 
 
-def by_name(files: Mapping[str, Path], name_of: Callable[[str], str], defects: Defects) -> dict[str, Path]:
-    """Files by what they are called in a sheet; two of one name become a defect."""
+def by_name(
+    files: Mapping[str, Path],
+    name_of: Callable[[str], str],
+    defects: Defects,
+    wanted: Iterable[str] | None = None,
+) -> dict[str, Path]:
+    """Files by what they are called in a sheet; two of one name become a defect, where it is wanted."""
+    asked = None if wanted is None else set(wanted)
     there: dict[str, Path] = {}
     for path, file in files.items():
         name = name_of(path)
-        if there.setdefault(name, file) != file:
+        if there.setdefault(name, file) != file and (asked is None or name in asked):
             problem = f"{name} is there twice, as {there[name]} and as {file}; move one away"
             defects.add("films there twice", problem)
     return there
+
+
+def basename(path: str) -> str:
+    """The name of a file without its folders."""
+    return path.rpartition("/")[2]
+
+
+def stem(path: str) -> str:
+    """The name of a file without its folders and its ending.
+
+    >>> stem("images/1.2.840.dcm")
+    '1.2.840'
+    """
+    name = basename(path)
+    return name.rpartition(".")[0] or name
 
 
 def _leads_out(entry: os.DirEntry[str], root: str, linked: set[str]) -> bool:

@@ -18,10 +18,6 @@ from hilum.errors import ConfigError, MissingError, RecordsError
 from hilum.find import did_you_mean
 from hilum.records.defects import SHOWN, Defects, listed
 from hilum.records.reading import read_text
-from hilum.records.sources._places import by_name as by_name
-from hilum.records.sources._places import files_below as files_below
-from hilum.records.sources._places import found as found
-from hilum.records.sources._places import start_of as start_of
 from hilum.records.splits import split_patients
 from hilum.records.table import Records
 from hilum.records.uncertain import soft_labels

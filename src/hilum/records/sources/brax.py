@@ -26,17 +26,8 @@ from hilum.records.cells import ages
 from hilum.records.defects import Defects
 from hilum.records.sources._chexpert import FINDINGS, labels_of
 from hilum.records.sources._more import left_out
-from hilum.records.sources._tables import (
-    by_name,
-    files_below,
-    found,
-    of_views,
-    records_of,
-    sexes,
-    sheet,
-    start_of,
-    with_films,
-)
+from hilum.records.sources._places import by_name, files_below, found, start_of
+from hilum.records.sources._tables import of_views, records_of, sexes, sheet, with_films
 from hilum.records.table import Records
 
 

@@ -40,17 +40,8 @@ from hilum.find import did_you_mean
 from hilum.records.defects import SHOWN, Defects, listed, quote
 from hilum.records.sources._chexpert import FINDINGS, labels_of
 from hilum.records.sources._more import left_out
-from hilum.records.sources._tables import (
-    by_name,
-    files_below,
-    keep,
-    records_of,
-    sexes,
-    sheet,
-    start_of,
-    with_films,
-    with_validation,
-)
+from hilum.records.sources._places import by_name, files_below, start_of
+from hilum.records.sources._tables import keep, records_of, sexes, sheet, with_films, with_validation
 from hilum.records.table import Records
 
 

@@ -26,7 +26,8 @@ import pandas as pd
 
 from hilum.config import Config
 from hilum.records.defects import Defects
-from hilum.records.sources._tables import files_below, records_of, start_of
+from hilum.records.sources._places import files_below, start_of
+from hilum.records.sources._tables import records_of
 from hilum.records.table import Records
 
 

@@ -27,7 +27,8 @@ from hilum.errors import ConfigError, ImageError, MissingError
 from hilum.progress import Progress
 from hilum.records.defects import Defects
 from hilum.records.sources._more import left_out
-from hilum.records.sources._tables import files_below, records_of
+from hilum.records.sources._places import files_below
+from hilum.records.sources._tables import records_of
 from hilum.records.table import Records
 
 

@@ -29,7 +29,8 @@ from hilum.config import Config
 from hilum.records.defects import Defects, quote
 from hilum.records.ordinal import cumulative
 from hilum.records.sources._more import left_out, mimic_films, mimic_sheet, mimic_start
-from hilum.records.sources._tables import found, records_of, sheet, start_of, with_validation
+from hilum.records.sources._places import found, start_of
+from hilum.records.sources._tables import records_of, sheet, with_validation
 from hilum.records.table import Records
 
 

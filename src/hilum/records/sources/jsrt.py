@@ -30,7 +30,8 @@ from hilum.errors import MissingError
 from hilum.records.defects import Defects, quote
 from hilum.records.sources._boxes import Box
 from hilum.records.sources._more import age_in_years, box_cell, left_out, plain_text, sex_of
-from hilum.records.sources._tables import by_name, files_below, records_of, refuse_absent, sheet
+from hilum.records.sources._places import by_name, files_below, stem
+from hilum.records.sources._tables import records_of, refuse_absent, sheet
 from hilum.records.table import Records
 
 
@@ -78,7 +79,7 @@ def read(root: Path) -> Records:
     masks = [name for name in films if "mask" in name.rpartition("/")[0].lower()]
     left_out(log, masks, "masks of lungs are no films")
     films = {name: path for name, path in films.items() if name not in masks}
-    there = by_name(films, lambda name: Path(name).stem, defects)
+    there = by_name(films, stem, defects)
     raw = files_below(root, (".img",))
     if raw and not there:
         raise MissingError(

@@ -28,7 +28,8 @@ import pandas as pd
 
 from hilum.config import Config
 from hilum.records.defects import Defects
-from hilum.records.sources._tables import files_below, keep, records_of, start_of
+from hilum.records.sources._places import files_below, start_of
+from hilum.records.sources._tables import keep, records_of
 from hilum.records.table import Records
 
 

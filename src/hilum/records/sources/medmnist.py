@@ -30,7 +30,8 @@ from hilum.config import Config
 from hilum.errors import MissingError, OutputError, RecordsError
 from hilum.progress import Progress
 from hilum.records.defects import listed
-from hilum.records.sources._tables import records_of, start_of
+from hilum.records.sources._places import start_of
+from hilum.records.sources._tables import records_of
 from hilum.records.table import Records
 
 

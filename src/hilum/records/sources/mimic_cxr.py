@@ -40,16 +40,8 @@ from hilum.records.cells import split_of
 from hilum.records.defects import SHOWN, Defects
 from hilum.records.sources._chexpert import FINDINGS, OLDER, labels_of
 from hilum.records.sources._more import left_out, mimic_folder, mimic_sheet, mimic_start, plain_text
-from hilum.records.sources._tables import (
-    files_below,
-    keep,
-    of_views,
-    records_of,
-    refuse_absent,
-    sheet,
-    start_of,
-    with_films,
-)
+from hilum.records.sources._places import files_below, start_of
+from hilum.records.sources._tables import keep, of_views, records_of, refuse_absent, sheet, with_films
 from hilum.records.table import Records
 
 

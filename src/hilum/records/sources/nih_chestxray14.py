@@ -11,9 +11,11 @@ without quotes, hence four columns called "Bbox [x", "y", "w" and "h]", followed
 
 Labels: the findings named in Finding Labels are 1 and all others 0; "No Finding" is all 0. The program that
 mined the reports had no word for uncertain. The boxes, 984 of 8 findings on 880 films, were drawn by a
-reader for a finding that the film was known to have: every other film was never asked. So `labels` boxed
-makes a label 1 where there is a box, 0 where there are boxes of others and the mined label is 0, and
-unknown elsewhere. Boxes are of films of 1024 pixels; those of a smaller square copy are made smaller.
+reader for a finding that the film was known to have: where the findings of other films are, nobody was
+asked. So a film with the label 1 and no box is neither a positive nor a negative of detection
+(`records.boxes.asked`). `labels` boxed makes a label 1 where there is a box, 0 where there are boxes of
+others and the mined label is 0, and unknown elsewhere. Boxes are of films of 1024 pixels; those of a smaller
+square copy are made smaller.
 
 The official split is by patient, and has no validation films: `val_share` draws their patients. Pitfalls:
 some ages are above 130 (148 to 414), which count as unknown; the RSNA challenge and others took their films
@@ -29,22 +31,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from hilum.config import Config
 from hilum.records.cells import ages
 from hilum.records.defects import Defects, quote
-from hilum.records.sources._boxes import Box, from_corner_and_size
-from hilum.records.sources._tables import (
-    files_below,
-    found,
-    of_views,
-    records_of,
-    sexes,
-    sheet,
-    with_films,
-    with_validation,
-)
+from hilum.records.sources._boxes import Box, from_corner_and_size, in_files
+from hilum.records.sources._places import basename, by_name, files_below, found, start_of
+from hilum.records.sources._tables import of_views, records_of, sexes, sheet, with_films, with_validation
 from hilum.records.table import Records
 
 
@@ -79,6 +72,7 @@ FINDINGS = (
 )
 BOXED = FINDINGS[:8]
 NONE = "No Finding"
+ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 SIDE = 1024
 """Width and height of the films that boxes are in pixels of."""
 SLACK = 8
@@ -96,11 +90,12 @@ def read(root: Path, *, views: list[str], labels: str, val_share: float, only_pr
         ConfigError: no film is of the projections, or `val_share` is no share.
         RecordsError: the files have defects; all of them are in the message.
     """
-    entries = found(root, "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+    sheets = start_of(root, *ENTRIES)
+    entries = found(sheets, *ENTRIES)
     lists = {
-        split: found(root, f"{name}_list.txt") for split, name in (("train", "train_val"), ("test", "test"))
+        split: found(sheets, f"{name}_list.txt") for split, name in (("train", "train_val"), ("test", "test"))
     }
-    boxes_path = found(root, "BBox_List_2017.csv")
+    boxes_path = found(sheets, "BBox_List_2017.csv")
     defects = Defects(root)
     wanted = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "View Position"]
     rows = sheet(entries, wanted, defects)
@@ -123,16 +118,24 @@ def read(root: Path, *, views: list[str], labels: str, val_share: float, only_pr
         }
     )
     table = of_views(table, views)
-    there = {path.name: path for path in files_below(root).values()}
+    there = by_name(files_below(root), basename, defects, table["name"])
     table = with_films(table, table["name"], there, defects, only_present=only_present)
     boxes = _boxes(
         marks, set(rows["Image Index"]), dict(zip(table["name"], table["image"], strict=True)), defects
     )
     defects.check()
     named = {name: json.dumps([list(box) for box in some]) for name, some in boxes.items()}
-    table = table.assign(boxes=table["name"].map(named).fillna(""))
+    table = table.assign(boxes=[named.get(name, "") for name in table["name"]])
     kept = values[table.index.to_numpy()]
     known = dict(zip(FINDINGS, kept.T, strict=True))
+    row_of = {name: row for row, name in enumerate(table["name"])}
+    denied = sum(
+        known[finding][row_of[name]] == 0
+        for name, some in boxes.items()
+        for finding in {box[0] for box in some}
+    )
+    if denied:
+        log.info("%d times a film has boxes of a finding that its mined labels deny", denied)
     if labels == "boxed":
         known = _boxed(table["name"], known, boxes)
     return with_validation(records_of(table.drop(columns="name"), known), val_share)
@@ -175,7 +178,6 @@ def _boxes(
 ) -> dict[str, list[Box]]:
     """The boxes of each film that has any, in pixels of its file."""
     boxes: dict[str, list[Box]] = {}
-    scales: dict[str, float] = {}
     absent = cut = 0
     cells = marks[["Image Index", "Finding Label", *SIDES, "line"]].itertuples(index=False, name=None)
     for name, label, *sides, line in cells:
@@ -195,33 +197,12 @@ def _boxes(
                 w, h, cut = min(w, SIDE - x), min(h, SIDE - y), cut + 1
             numbers = [x, y, w, h]
             box = from_corner_and_size(finding, numbers, (SIDE, SIDE), defects, where=where, line=line)
-            if name not in scales:
-                scales[name] = _scale(films[name], defects)
-            if box:
-                x1, y1, x2, y2 = (side * scales[name] for side in box[1:])
-                boxes.setdefault(name, []).append((finding, x1, y1, x2, y2))
+            boxes.setdefault(name, []).extend([box] if box else [])
     if absent:
         log.info("%d of %d boxes are left out: their films are", absent, len(marks))
     if cut:
         log.info("%d boxes that reach up to %d pixels beyond their film were cut there", cut, SLACK)
-    smaller = sum(scale != 1 for scale in scales.values())
-    if smaller:
-        log.info("the boxes of %d films that are not of %d pixels were scaled to them", smaller, SIDE)
-    return boxes
-
-
-def _scale(path: str, defects: Defects) -> float:
-    """What boxes of the published film are multiplied by on this file."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except (UnidentifiedImageError, OSError) as error:
-        defects.add("unreadable films", f"{path}: {error}")
-        return 1.0
-    if width != height:
-        problem = f"{path} is of {width} x {height} pixels; boxes are of films of {SIDE} x {SIDE}"
-        defects.add("cut films", problem)
-    return width / SIDE
+    return in_files(boxes, {name: Path(films[name]) for name in boxes}, SIDE, defects)
 
 
 def _boxed(

@@ -2,9 +2,9 @@
 
 Demner-Fushman et al. 2016, https://doi.org/10.1093/jamia/ocv080 (National Library of Medicine). CC BY-NC-ND
 4.0. Expected below the root, one of:
-ecgen-radiology/1.xml (of NLMCXR_reports) and NLMCXR_png/CXR1_1_IM-0001-3001.png;
+ecgen-radiology/1.xml (of NLMCXR_reports) and CXR1_1_IM-0001-3001.png (of NLMCXR_png) anywhere;
 indiana_reports.csv (uid, MeSH, Problems, image, indication, comparison, findings, impression),
-indiana_projections.csv (uid, filename, projection: Frontal or Lateral) and images/images_normalized/*.png.
+indiana_projections.csv (uid, filename, projection: Frontal or Lateral) and *.png anywhere.
 
 A finding is 1 where one of its MeSH heads (what stands before the first slash of a term) is among the
 report's, and 0 where the report was indexed and it is not; a report without terms, or with none but "No
@@ -33,7 +33,8 @@ from hilum.config import Config
 from hilum.errors import ConfigError
 from hilum.records.defects import Defects, listed, quote
 from hilum.records.sources._more import LONGEST_TEXT, left_out
-from hilum.records.sources._tables import files_below, found, records_of, refuse_absent, sheet
+from hilum.records.sources._places import basename, by_name, files_below, found, start_of
+from hilum.records.sources._tables import records_of, sheet, with_films
 from hilum.records.table import Records
 
 
@@ -72,6 +73,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "Pneumothorax": ("pneumothorax", "hydropneumothorax"),
 }
 """The heads, in small letters, that make each finding."""
+REPORTS = ("ecgen-radiology", "indiana_reports.csv")
 _NOT_INDEXED = frozenset({"no indexing", "technical quality of image unsatisfactory", ""})
 _VIEWS = {"frontal": "FRONTAL", "lateral": "LATERAL"}
 
@@ -86,32 +88,30 @@ def read(root: Path, *, views: str, terms: str, heads: list[str], projections: P
         ConfigError: only frontal films are asked for and nothing says which are.
         RecordsError: the files have defects; all of them are in the message.
     """
-    defects = Defects(root)
-    reports = found(root, "ecgen-radiology", "NLMCXR_reports/ecgen-radiology", "indiana_reports.csv")
+    base = start_of(root, *REPORTS)
+    reports = found(base, *REPORTS)
+    defects = Defects(base)
     if reports.is_dir():
-        told = projections or root / "indiana_projections.csv"
+        told = projections or base / "indiana_projections.csv"
         if views == "frontal" and projections is None and not told.is_file():
             raise ConfigError(
                 f"{reports}: XML reports do not say which film is frontal; "
                 "give --projections indiana_projections.csv, or --views all"
             )
-        films = found(root, "NLMCXR_png")
         table = _of_xml(reports, terms, defects)
         if told.is_file() or projections is not None:
             table["view"] = _view_of(sheet(told, ("uid", "filename", "projection"), defects), table, defects)
     else:
-        films = found(root, "images/images_normalized", "images")
-        table = _of_sheets(reports, projections or found(root, "indiana_projections.csv"), defects)
+        table = _of_sheets(reports, projections or found(base, "indiana_projections.csv"), defects)
     defects.check()
-    there = files_below(films, (".png",))
-    refuse_absent(table["film"], there, defects, table["line"])
+    there = by_name(files_below(root, (".png",)), basename, defects, table["film"])
+    table = with_films(table, table["film"], there, defects, only_present=False)
     defects.check()
     left_out(log, set(there) - set(table["film"]), "films that no report names")
     if views == "frontal":
         lateral = table["view"] != "FRONTAL"
         left_out(log, table["film"][lateral], "not frontal, or nothing says so; --views all keeps them")
         table = table[~lateral]
-    table["image"] = [str(there[film].absolute()) for film in table["film"]]
     labels = _labels(table["heads"], {head: (head.lower(),) for head in heads} or FINDINGS)
     return records_of(table.drop(columns=["film", "heads"]), labels)
 

@@ -10,9 +10,9 @@ seen.)
 
 Labels is a Python list as text, such as "['pleural effusion', 'loc basal']", which is taken apart and never
 run. A film is 1 for what it names and 0 for all other findings. Words that begin with "loc " are places and
-are dropped, as are "suboptimal study" and "unchanged": a film whose only label is "unchanged" has unknown
-labels, as one with an empty cell has. Films of "exclude" are left out, and findings of fewer than `fewest`
-films; both are counted. "normal" is a column too. There is no uncertain label.
+are dropped, as are "suboptimal study" and "unchanged": a film with nothing but these has unknown labels, as
+one with an empty cell has. Films of "exclude" are left out, and findings of fewer than `fewest` films; both
+are counted. "normal" is a column too. There is no uncertain label.
 
 A quarter of the films were labelled by physicians (MethodLabel Physician), the others by a network that
 read the reports (RNN_model). Views are PA, AP, L (here LATERAL), AP_horizontal (here AP SUPINE), COSTAL,
@@ -30,17 +30,9 @@ from numpy.typing import NDArray
 
 from hilum.config import Config
 from hilum.records.cells import ages
-from hilum.records.defects import Defects, quote
-from hilum.records.sources._tables import (
-    files_below,
-    found,
-    keep,
-    of_views,
-    records_of,
-    sexes,
-    sheet,
-    with_films,
-)
+from hilum.records.defects import Defects, listed, quote
+from hilum.records.sources._places import basename, by_name, files_below, found, start_of
+from hilum.records.sources._tables import keep, of_views, records_of, sexes, sheet, with_films
 from hilum.records.table import Records
 
 
@@ -81,8 +73,9 @@ def read(
         ConfigError: no film is of the projections.
         RecordsError: the files have defects; all of them are in the message.
     """
-    path = found(root, SHEET, f"{SHEET}.gz")
-    defects = Defects(root)
+    base = start_of(root, SHEET, f"{SHEET}.gz")
+    path = found(base, SHEET, f"{SHEET}.gz")
+    defects = Defects(path)
     rows = sheet(path, [*COLUMNS, *DATES, *(["Report"] if text else [])], defects)
     codes, cells = pd.factorize(rows["Labels"].str.strip())
     named = [labels_of(cell) for cell in cells]
@@ -110,7 +103,7 @@ def read(
         by_hand = rows["MethodLabel"].str.strip().loc[table.index] == "Physician"
         table = keep(table, by_hand, "they were not labelled by physicians")
     table = of_views(table, views)
-    there = {film.name: film for film in files_below(root).values()}
+    there = by_name(files_below(root), basename, defects, table["name"])
     table = with_films(table, table["name"], there, defects, only_present=only_present)
     defects.check()
     return records_of(
@@ -156,10 +149,11 @@ def _labels(
     place = {word: column for column, word in enumerate(findings)}
     distinct = np.zeros((len(named), len(findings)))
     for row, words in enumerate(named):
-        if not any(word not in NO_FINDINGS or word == "suboptimal study" for word in words):
+        if all(word in NO_FINDINGS for word in words):
             distinct[row] = np.nan
         distinct[row, [place[word] for word in words if word in place]] = 1
     unknown = int(films[np.isnan(distinct).any(axis=1)].sum()) if findings else 0
     if unknown:
-        log.info("%d of %d films have unknown labels: none, or no more than 'unchanged'", unknown, len(codes))
+        nothing = listed(word for word in NO_FINDINGS if word)
+        log.info("%d of %d films have unknown labels: none, or only %s", unknown, len(codes), nothing)
     return {word: distinct[codes, column] for word, column in place.items()}

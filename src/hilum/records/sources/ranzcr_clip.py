@@ -23,15 +23,8 @@ import pandas as pd
 from hilum.config import Config
 from hilum.records.defects import Defects
 from hilum.records.sources._more import left_out
-from hilum.records.sources._tables import (
-    by_name,
-    files_below,
-    numbers,
-    records_of,
-    sheet,
-    start_of,
-    with_films,
-)
+from hilum.records.sources._places import by_name, files_below, start_of, stem
+from hilum.records.sources._tables import numbers, records_of, sheet, with_films
 from hilum.records.table import Records
 
 
@@ -73,7 +66,7 @@ def read(root: Path, *, only_present: bool) -> Records:
     labels = np.column_stack([numbers(rows[name], defects, rows["line"]) for name in FINDINGS])
     uid = rows["StudyInstanceUID"].str.strip()
     table = pd.DataFrame({"line": rows["line"], "patient": rows["PatientID"], "study": uid})
-    there = by_name(files_below(path.parent / "train"), lambda name: Path(name).stem, defects)
+    there = by_name(files_below(path.parent / "train"), stem, defects)
     left_out(log, set(there) - set(uid), "films that no row of train.csv names")
     table = with_films(table, uid, there, defects, only_present=only_present)
     defects.check()

@@ -4,8 +4,9 @@ Bigolin Lanfredi et al. 2022, https://doi.org/10.1038/s41597-022-01441-z (Physio
 use agreement). Expected below the root, as downloaded: main_data/metadata_phase_3.csv (id, split,
 eye_tracking_data_discarded, image, dicom_id, subject_id, image_size_x, image_size_y, a column per label, and
 Other) and, for each reading, main_data/<id>/anomaly_location_ellipses.csv (xmin, ymin, xmax, ymax,
-certainty, a True or False per label) and transcription.txt; by its README, the files were not at hand. The
-films in --mimic: MIMIC-CXR or MIMIC-CXR-JPG, files/p10/p10000032/s50414267/<dicom_id>.dcm or .jpg.
+certainty, a True or False per label) and transcription.txt; by its README and by the authors' code that
+writes them (https://github.com/ricbl/eyetracking): the files were not at hand. The films in --mimic:
+MIMIC-CXR or MIMIC-CXR-JPG, files/p10/p10000032/s50414267/<dicom_id>.dcm or .jpg.
 
 A label's certainty is 0 (not chosen), 1 (below 10 %), 2 (about 25 %), 3 (50 %), 4 (75 %) or 5 (above 90 %).
 It is 1 from --positive on, 0 where it is 0, and -1 between, which --uncertain decides later. Support devices
@@ -26,9 +27,10 @@ from numpy.typing import NDArray
 from hilum.config import Config
 from hilum.records.cells import split_of
 from hilum.records.defects import Defects, quote
-from hilum.records.sources._boxes import Box
-from hilum.records.sources._more import box_cell, mimic_films, plain_text
-from hilum.records.sources._tables import found, records_of, sheet
+from hilum.records.sources._boxes import Box, on_copy
+from hilum.records.sources._more import box_cell, left_out, mimic_films, plain_text
+from hilum.records.sources._places import found, start_of
+from hilum.records.sources._tables import records_of, sheet
 from hilum.records.table import Records
 
 
@@ -48,6 +50,7 @@ FINDINGS = (
     "Pneumothorax", "Pulmonary edema",
 )  # fmt: skip
 DEVICES = "Support devices"
+ELLIPSES = "anomaly_location_ellipses.csv"
 _NEEDED = ("id", "split", "image", "dicom_id", "subject_id", "image_size_x", "image_size_y")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -61,7 +64,8 @@ def read(root: Path, *, mimic: Path, positive: int) -> Records:
         MissingError: a file or folder is not there.
         RecordsError: the files have defects; all of them are in the message.
     """
-    path = found(root, "main_data/metadata_phase_3.csv", "metadata_phase_3.csv")
+    base = start_of(root, "metadata_phase_3.csv", "main_data/metadata_phase_3.csv")
+    path = found(base, "main_data/metadata_phase_3.csv", "metadata_phase_3.csv")
     defects = Defects(path)
     told = sheet(path, (*_NEEDED, *FINDINGS, DEVICES), defects)
     defects.check()
@@ -93,10 +97,19 @@ def read(root: Path, *, mimic: Path, positive: int) -> Records:
         defects.add("sizes", "image_size_x or image_size_y is no number", line=int(line))
     defects.check()
     table["image"] = mimic_films(mimic, table, defects)
-    table["boxes"] = [
-        box_cell(_boxes(path.parent / name, (width, height), positive, defects))
+    boxes = [
+        _boxes(path.parent / name, (width, height), positive, defects)
         for name, width, height in zip(told["id"], sizes[0], sizes[1], strict=True)
     ]
+    bare = [name for name in told["id"] if not (path.parent / name / ELLIPSES).is_file()]
+    left_out(log, bare, f"readings without {ELLIPSES}, so without boxes")
+    placed = [
+        on_copy(some, (width, height), Path(image), defects) if image else some
+        for some, width, height, image in zip(boxes, sizes[0], sizes[1], table["image"], strict=True)
+    ]
+    if other := sum(one != some for one, some in zip(placed, boxes, strict=True)):
+        log.info("the boxes of %d films that are of another size than the readers saw were scaled", other)
+    table["boxes"] = [box_cell(some) for some in placed]
     table["text"] = [_text(path.parent / name / "transcription.txt", defects) for name in told["id"]]
     defects.check()
     silent = int((table["text"] == "").sum())
@@ -119,13 +132,14 @@ def _labels(cells: pd.Series, lines: pd.Series, positive: int, defects: Defects)
 
 def _boxes(folder: Path, size: tuple[float, float], positive: int, defects: Defects) -> list[Box]:
     """A box around each sure ellipse of a reading, for each label that it is of."""
-    path = folder / "anomaly_location_ellipses.csv"
+    path = folder / ELLIPSES
     if not path.is_file():
         return []
     inner = Defects(path)
     told = sheet(path, (*_SIDES, "certainty"), inner)
     if len(inner):
-        defects.add("ellipses", f"{folder.name}/{path.name} lacks one of {', '.join((*_SIDES, 'certainty'))}")
+        needed = ", ".join((*_SIDES, "certainty"))
+        defects.add("ellipses", f"{folder.name}/{path.name} lacks one of {needed}, or has unequal rows")
         return []
     sides = told[[*_SIDES, "certainty"]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     low = np.clip(np.minimum(sides[:, :2], sides[:, 2:4]), 0, size)

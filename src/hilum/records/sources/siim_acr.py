@@ -2,16 +2,18 @@
 
 SIIM-ACR Pneumothorax Segmentation, https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation; the
 challenge's own terms hold (non-commercial research). Expected below the root, as downloaded:
-train-rle.csv (ImageId, EncodedPixels; later stage_2_train.csv) and dicom-images-train/*/*/ImageId.dcm, or in
---images the same films as .png or .jpg of 1024 x 1024 pixels by ImageId. The header has a space before
-EncodedPixels, and so have the cells.
+train-rle.csv (ImageId, EncodedPixels) and dicom-images-train/*/*/ImageId.dcm, or stage_2_train.csv, which has
+rows of the first stage's test films too, and dicom-images-test/ with them. Where both sheets are there, that
+of the second stage is read, and it is said. In --images the same films may lie as .png or .jpg by ImageId.
+The header of train-rle.csv has a space before EncodedPixels, and so have the cells.
 
 EncodedPixels is -1 where there is no pneumothorax; else pairs of a start and a length, the start counted
 from the end of the run before, down the columns of 1024 x 1024 pixels. A film has a row per mask. A box is
-what surrounds a connected part (of eight neighbours) of a film's masks together. Films without a row are
-unknown, which is said. The films are NIH's: pretraining on ChestX-ray14 and testing here is leakage that
-cannot be undone, since the challenge does not say which film is which. It names no patients either, so each
-film counts as one. There is no official split with labels: those of dicom-images-test are not public.
+what surrounds a connected part (of eight neighbours) of a film's masks together, in pixels of the file: those
+of a smaller square copy are made smaller. Training films without a row are unknown, which is said. The films
+are NIH's: pretraining on ChestX-ray14 and testing here is leakage that cannot be undone, since the challenge
+does not say which film is which. It names no patients either, so each film counts as one. There is no
+official split with labels: the masks of films without a row in dicom-images-test are not public.
 """
 
 import logging
@@ -21,13 +23,13 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from hilum.config import Config
 from hilum.records.defects import Defects, listed, quote
-from hilum.records.sources._boxes import Box
+from hilum.records.sources._boxes import Box, in_files
 from hilum.records.sources._more import box_cell, left_out
-from hilum.records.sources._tables import files_below, found, records_of, refuse_absent, sheet
+from hilum.records.sources._places import by_name, files_below, found, start_of, stem
+from hilum.records.sources._tables import records_of, refuse_absent, sheet
 from hilum.records.table import Records
 
 
@@ -41,7 +43,7 @@ class Settings(Config):
 FINDING = "Pneumothorax"
 SIDE = 1024
 """Width and height of every film, which masks are of."""
-_FOLDERS = ("", "pneumothorax/", "siim/")
+SHEETS = ("stage_2_train.csv", "train-rle.csv", "train-rle.csv.gz")
 
 log = logging.getLogger(__name__)
 
@@ -53,27 +55,23 @@ def read(root: Path, *, images: Path | None) -> Records:
         MissingError: a file or folder is not there.
         RecordsError: the files have defects; all of them are in the message.
     """
-    names = ("train-rle.csv", "train-rle.csv.gz", "stage_2_train.csv")
-    path = found(root, *(f"{folder}{name}" for folder in _FOLDERS for name in names))
-    folder = images or found(path.parent, "dicom-images-train")
+    base = start_of(root, *SHEETS)
+    path = found(base, *SHEETS)
+    log.info("%s: read %s", base, path.name)
     defects = Defects(path)
     rows = sheet(path, ("ImageId", "EncodedPixels"), defects)
     defects.check()
     rows = pd.DataFrame(
         {"line": rows["line"], "id": rows["ImageId"].str.strip(), "mask": rows["EncodedPixels"].str.strip()}
     )
-    files: dict[str, Path] = {}
-    for file in files_below(folder).values():
-        if file.stem in files:
-            defects.add("films", f"{file.stem} is there twice: {files[file.stem].name} and {file.name}")
-        files[file.stem] = file
+    files = by_name(files_below(images or found(base, "dicom-images-train")), stem, defects, rows["id"])
+    tests = by_name(files_below(base / "dicom-images-test"), stem, defects, [])
+    if images is None:
+        files |= {name: tests[name] for name in set(rows["id"]) & (set(tests) - set(files))}
     refuse_absent(rows["id"], files, defects, rows["line"])
-    boxes = _boxes(rows, defects)
-    for name in (name for name, some in boxes.items() if some and name in files):
-        _refuse_other_size(files[name], defects)
+    boxes = in_files(_boxes(rows, defects), files, SIDE, defects)
     defects.check()
-    unread = files_below(path.parent / "dicom-images-test", (".dcm",))
-    left_out(log, (file.stem for file in unread.values()), "test films, whose masks are not public")
+    left_out(log, set(tests) - set(files), "test films, whose masks are not public")
     unknown = sorted(set(files) - set(boxes))
     if unknown:
         log.info(
@@ -138,19 +136,3 @@ def _surrounding(mask: NDArray[np.uint8]) -> list[Box]:
     """A box around each connected part, from left to right."""
     stats = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask), connectivity=8)[2][1:, :4].tolist()
     return [(FINDING, float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in sorted(stats)]
-
-
-def _refuse_other_size(path: Path, defects: Defects) -> None:
-    """Boxes are in pixels of the file, so a smaller copy of a film would have wrong ones."""
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        return
-    try:
-        with Image.open(path) as image:
-            size = image.size
-    except (OSError, UnidentifiedImageError) as error:
-        defects.add("films", f"{path.name} cannot be read: {error}")
-        return
-    if size != (SIDE, SIDE):
-        has = f"{path.name} has {size[0]} x {size[1]} pixels"
-        problem = f"{has}, and masks are of {SIDE} x {SIDE}; give the films as they were"
-        defects.add("films of another size", problem)

@@ -29,9 +29,10 @@ import pandas as pd
 from hilum.config import Config
 from hilum.errors import MissingError
 from hilum.records.cells import ages
-from hilum.records.defects import Defects
+from hilum.records.defects import Defects, listed
 from hilum.records.sources._more import left_out, sex_of
-from hilum.records.sources._tables import files_below, records_of, refuse_absent, sheet
+from hilum.records.sources._places import by_name, files_below, stem
+from hilum.records.sources._tables import records_of, refuse_absent, sheet
 from hilum.records.table import Records
 
 
@@ -77,7 +78,12 @@ def read(root: Path, *, partial: bool, outliers: bool) -> Records:
     for line in films["line"][bare]:
         problem = "series_instance_content_url names no patient's folder; expected patient/study/series/film"
         defects.add("places", problem, line=int(line))
-    cases = cases.drop_duplicates("condition_id").drop(columns="line")
+    told = ["condition_id", "type_of_resistance", "age_of_onset", "gender"]
+    cases = cases.drop_duplicates(told)
+    again = cases["condition_id"].duplicated()
+    for line, case in zip(cases["line"][again], cases["condition_id"][again], strict=True):
+        defects.add("cases", f"case {case} is in an earlier line too, with other words", line=int(line))
+    cases = cases.loc[~again, told]
     table = films[["line", "condition_id", "imagingstudy_id"]].assign(
         place=places,
         patient=places.str.partition("/")[0],
@@ -85,15 +91,13 @@ def read(root: Path, *, partial: bool, outliers: bool) -> Records:
         outlier=films.get("cxr_outlier", pd.Series("", films.index)).str.strip().str.lower() == "outlier",
         site=films.get("country", pd.Series("", films.index)).str.strip(),
     )
-    table = table.merge(cases[["condition_id", "type_of_resistance", "age_of_onset", "gender"]], how="left")
+    table = table.merge(cases, on="condition_id", how="left")
     lost = table["type_of_resistance"].isna()
     for line, case in zip(table["line"][lost], table["condition_id"][lost], strict=True):
         defects.add("cases", f"case {case} is in no line of the patient cases", line=int(line))
-    there: dict[str, Path] = {}
-    for path in files_below(root).values():
-        if path.stem in there:
-            defects.add("films", f"{path.stem} is there twice: {there[path.stem]} and {path}")
-        there[path.stem] = path
+    for line, film in table.loc[table["film"].duplicated(), ["line", "film"]].itertuples(index=False):
+        defects.add("films", f"{film} is in an earlier line too", line=line)
+    there = by_name(files_below(root), stem, defects, table["film"])
     if not partial:
         refuse_absent(table["film"], there, defects, table["line"])
     defects.check()
@@ -128,12 +132,11 @@ def read(root: Path, *, partial: bool, outliers: bool) -> Records:
 
 def _release(root: Path, sheets: dict[str, Path], what: str) -> Path:
     """The one sheet of a kind, whatever release it is of."""
-    pattern = re.compile(
-        rf"TB[_ ]Portals[_ ]{what.replace('_', '[_ ]')}[_ ][A-Za-z]*[_ ]?\d+\.csv", re.IGNORECASE
-    )
+    pattern = re.compile(rf"TB[_ ]Portals[_ ]{what.replace('_', '[_ ]')}[_ ].*\.csv", re.IGNORECASE)
     named = sorted(path for path in sheets.values() if pattern.fullmatch(path.name))
     if len(named) != 1:
-        found = f"found {', '.join(path.name for path in named)}" if named else "found none"
+        places = [str(path.relative_to(root)) for path in named]
+        found = f"found {listed(places)}; the root is of one release" if named else "found none below it"
         raise MissingError(f"{root}: expected one TB_Portals_{what}_<month>_<year>.csv, {found}")
     return named[0]
 

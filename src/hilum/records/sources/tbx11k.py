@@ -16,21 +16,20 @@ sources, and never train on one and test on the other. lists/*.txt repeat the JS
 patients are named: each film counts as one.
 """
 
-import json
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hilum.config import Config
-from hilum.errors import RecordsError
 from hilum.records.defects import Defects, listed, quote
-from hilum.records.sources._boxes import Box, from_corner_and_size
+from hilum.records.sources._boxes import in_files
+from hilum.records.sources._coco import read_annotations
 from hilum.records.sources._more import TUBERCULOSIS, box_cell, left_out
-from hilum.records.sources._tables import files_below, found, records_of, refuse_absent
+from hilum.records.sources._places import files_below, found, start_of
+from hilum.records.sources._tables import records_of, refuse_absent
 from hilum.records.table import Records
 
 
@@ -39,8 +38,8 @@ class Settings(Config):
 
 
 CLASSES = ("health", "sick", "tb")
-_PARTS = ("images", "categories", "annotations")
-_KEYS = {"images": {"id", "file_name", "width", "height"}, "categories": {"id", "name"}}
+SIDE = 512
+"""Width and height of the films that boxes are in pixels of."""
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +51,9 @@ def read(root: Path) -> Records:
         MissingError: a file or folder is not there.
         RecordsError: the files have defects; all of them are in the message.
     """
-    films = found(root, "TBX11K/imgs", "imgs")
-    notes = found(films.parent, "annotations/json")
-    defects = Defects(films.parent)
+    base = start_of(root, "annotations/json/TBX11K_train.json")
+    films, notes = found(base, "imgs"), base / "annotations" / "json"
+    defects = Defects(base)
     tables = []
     for split in ("train", "val"):
         tables.append(_films(found(notes, f"TBX11K_{split}.json"), split, defects))
@@ -69,7 +68,9 @@ def read(root: Path) -> Records:
         defects.add("boxes", f"{name} has boxes of tuberculosis, and its folder says that it has none")
     there = files_below(films, (".png",))
     refuse_absent(table["name"], there, defects, pd.Series(0, table.index))
+    boxes = in_files(dict(zip(table["name"], table["boxes"], strict=True)), there, SIDE, defects)
     defects.check()
+    table["boxes"] = table["name"].map(boxes)
     _say_what_is_left_out(set(there) - set(table["name"]))
     sick = (folders == "tb").to_numpy()
     unsure = sick & (table["boxes"].str.len() == 0).to_numpy()
@@ -94,34 +95,10 @@ def read(root: Path) -> Records:
 
 def _films(path: Path, split: str, defects: Defects) -> pd.DataFrame:
     """Name, split and boxes of each film of a JSON file."""
-    content = _content(path)
-    for part, keys in _KEYS.items():
-        for one in content[part]:
-            if not isinstance(one, dict) or not keys <= set(one):
-                problem = f"{path.name}: {quote(str(one))} of {part} lacks one of {listed(sorted(keys))}"
-                defects.add(part, problem)
-    defects.check()
-    names = {one["id"]: str(one["name"]) for one in content["categories"]}
-    films = {one["id"]: one for one in content["images"]}
-    boxes: dict[Any, list[Box]] = {key: [] for key in films}
-    for one in content["annotations"]:
-        film, finding, sides = (
-            films.get(one.get("image_id")),
-            names.get(one.get("category_id")),
-            one.get("bbox"),
-        )
-        where = f"{path.name}: annotation {one.get('id')!r}"
-        if film is None or finding is None:
-            defects.add("annotations", f"{where} is of an image or a category that the file lacks")
-        elif not isinstance(sides, list) or len(sides) != 4:
-            defects.add("annotations", f"{where} has no bbox of four numbers")
-        else:
-            size = int(film["width"]), int(film["height"])
-            box = from_corner_and_size(finding, sides, size, defects, where=where)
-            boxes[film["id"]] += [box] if box else []
-    unused = sorted(set(names.values()) - {box[0] for some in boxes.values() for box in some})
-    if unused:
-        log.info("%s: no box is of %s", path.name, listed(unused))
+    told = read_annotations(path, defects)
+    if told.unused:
+        log.info("%s: no box is of %s", path.name, listed(told.unused))
+    films, boxes = told.films, told.boxes
     return pd.DataFrame(
         {
             "name": pd.Series([str(film["file_name"]) for film in films.values()], dtype="str"),
@@ -129,16 +106,6 @@ def _films(path: Path, split: str, defects: Defects) -> pd.DataFrame:
             "boxes": pd.Series(list(boxes.values()), dtype=object),
         }
     )
-
-
-def _content(path: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RecordsError(f"{path}: is no JSON ({error})") from None
-    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in _PARTS):
-        raise RecordsError(f"{path}: expected the lists {listed(_PARTS)}, as COCO has them")
-    return content
 
 
 def _say_what_is_left_out(names: set[str]) -> None:

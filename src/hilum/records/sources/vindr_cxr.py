@@ -1,57 +1,53 @@
-"""VinDr-CXR: 18,000 films of Hanoi, boxes of 22 findings and 6 diagnoses, each film by several radiologists.
+"""VinDr-CXR and VinDr-PCXR: films of Hanoi with boxes of findings and diagnoses, by one to five radiologists.
 
-Nguyen et al. 2022, https://doi.org/10.1038/s41597-022-01498-w. PhysioNet's credentialed licence; the part
-that was on Kaggle (VinBigData Chest X-ray Abnormalities Detection): non-commercial.
+Nguyen et al. 2022, https://doi.org/10.1038/s41597-022-01498-w: 18,000 films of adults, 22 findings with boxes
+and 6 diagnoses. PhysioNet's credentialed licence; the part that was on Kaggle (VinBigData Chest X-ray
+Abnormalities Detection): non-commercial.
+Pham et al. 2023, https://doi.org/10.1038/s41597-023-02102-5: 9,125 films of children below 10 years, 36
+findings with boxes and 15 diagnoses. PhysioNet's restricted licence.
 
-Expected below the root, as PhysioNet gives it: train/ and test/ with IMAGE_ID.dicom, and annotations/ with
-image_labels_train.csv (image_id, rad_id and a column per finding; three rows per film),
+Expected below the root, as PhysioNet gives VinDr-CXR: train/ and test/ with IMAGE_ID.dicom, and annotations/
+with image_labels_train.csv (image_id, rad_id and a column per finding; three rows per film),
 image_labels_test.csv (the same without rad_id: five readers agreed on one row), annotations_train.csv
 (image_id, rad_id, class_name, x_min, y_min, x_max, y_max; a row per box) and annotations_test.csv (without
-rad_id). Or as Kaggle gives it: train.csv (image_id, class_name, class_id, rad_id, x_min, y_min, x_max,
-y_max) and train/; its test has no labels and is not read. The sheets may lie in the root too, and films may
-be .dcm, .png or .jpg.
+rad_id). VinDr-PCXR is the same with these differences: the sheets are in the root, rad_ID is in all of them,
+a film has one reader, and findings are in the sheets of boxes alone, a row per box. Or as Kaggle gives it:
+train.csv (image_id, class_name, class_id, rad_id, x_min, y_min, x_max, y_max) and train/; its test has no
+labels and is not read. Films may be .dcm, .png or .jpg.
 
-Labels: 1 and 0 by how many of a film's readers say so (`agreement`). "Other disease" of test is "Other
-diseases", as in train. Boxes are of films where the finding's label is 1: those of several readers that
-overlap become one, their mean, and stay where as many readers as for the label have one there; where
-readers agree that a finding is there and not where, all boxes stay. They are in pixels of the original
-DICOM; `sizes` names a table of image_id, dim0 (height) and dim1 (width) of the originals, by which boxes on
-smaller copies are scaled.
+Labels: 1 and 0 by how many of a film's readers say so (`agreement`). "No finding" is 1 where no other is.
+"Other disease" is "Other diseases", as in train. Boxes are of films where the finding's label is 1: those of
+several readers that overlap become one, their mean, and stay where as many readers as for the label have one
+there; where readers agree that a finding is there and not where, all boxes stay. They are in pixels of the
+original DICOM; `sizes` names a table of image_id, dim0 (height) and dim1 (width) of the originals, by which
+boxes on smaller copies are scaled. All films are PA, by the articles.
 
 The official split is train and test (PhysioNet); `val_share` draws films of train. There are no patients in
-the sheets: every film counts as its own, which is said. (Column names are from the publications and from
-others' code; PhysioNet's own files were not seen.)
+the sheets: every film counts as its own, which is said. (Names are from the publications and from others'
+code, that of several groups for VinDr-PCXR; PhysioNet's own files were not seen.)
 """
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from hilum.config import Config
-from hilum.errors import MissingError
 from hilum.records.defects import Defects, quote
-from hilum.records.sources._boxes import Box, by_place
-from hilum.records.sources._tables import (
-    files_below,
-    found,
-    numbers,
-    records_of,
-    sheet,
-    with_films,
-    with_validation,
-)
+from hilum.records.sources._boxes import Box, by_place, size_of
+from hilum.records.sources._more import left_out
+from hilum.records.sources._places import by_name, files_below, found, start_of, stem
+from hilum.records.sources._tables import numbers, records_of, sheet, with_films, with_validation
 from hilum.records.table import Records
 
 
 class Settings(Config):
-    """Settings of VinDr-CXR."""
+    """Settings of VinDr-CXR and VinDr-PCXR."""
 
     agreement: Literal["any", "majority", "all"] = "majority"
     """How many readers of a film must see a finding for its label to be 1, and a box for it to stay."""
@@ -66,6 +62,12 @@ class Settings(Config):
 
 
 NONE = "No finding"
+SAME = {"Other disease": "Other diseases"}
+"""What the sheets of test call otherwise than those of train."""
+FOLDERS = ("annotations/", "")
+KEYS = ("image_id", "rad_id")
+ABOUT = (*KEYS, "line", "file")
+"""Columns of labels that are no findings."""
 SIDES = ["x_min", "y_min", "x_max", "y_max"]
 ENDINGS = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
 
@@ -88,66 +90,107 @@ def read(
         ConfigError: `val_share` is no share.
         RecordsError: the files have defects; all of them are in the message.
     """
-    defects = Defects(root)
-    parts = [_part(root, split, agreement, overlap, defects) for split in _splits(root)]
-    defects.check()
-    names = list(dict.fromkeys(name for _, labels in parts for name in labels))
-    for about, labels in parts:
-        for name in (name for name in names if name not in labels):
-            split = about["split"].iloc[0] if len(about) else "a split"
-            defects.add("columns", f"the labels of {split} have no column {name!r}, which others have")
+    base = start_of(root, *(f"{folder}image_labels_train.csv" for folder in FOLDERS), "train.csv")
+    headers, defects = Defects(base), Defects(base)
+    sheets = _sheets(base, headers, defects)
+    findings = _findings(sheets, headers)
+    headers.check()  # without its columns nothing more can be said of a sheet
+    parts = [
+        _part(split, marks, votes, findings, agreement, overlap, defects)
+        for split, (marks, votes) in sheets.items()
+    ]
     defects.check()
     table = pd.concat([about for about, _ in parts], ignore_index=True)
-    values = np.concatenate([np.column_stack([labels[name] for name in names]) for _, labels in parts])
-    there = {
-        f"{split}/{path.stem}": path
-        for split in dict.fromkeys(table["split"])
-        for path in files_below(root / split, ENDINGS).values()
-    }
+    values = np.concatenate([labels for _, labels in parts])
+    there: dict[str, Path] = {}
+    for split, names in table.groupby("split")["patient"]:
+        films = by_name(files_below(base / str(split), ENDINGS), stem, defects, names)
+        there |= {f"{split}/{name}": path for name, path in films.items()}
     named = table["split"] + "/" + table["patient"]
+    left_out(log, set(there) - set(named), "no row of the labels names them")
     table = with_films(table, named, there, defects, only_present=only_present)
     table["boxes"] = _in_files(table, sizes, defects)
     defects.check()
     log.warning("the sheets name no patients, so each of %d films is its own patient", len(table))
     kept = values[table.index.to_numpy()]
-    records = records_of(table, {name: kept[:, place] for place, name in enumerate(names)})
+    records = records_of(table, {name: kept[:, place] for place, name in enumerate(findings)})
     return with_validation(records, val_share)
 
 
-def _splits(root: Path) -> list[str]:
-    """Those whose labels are there."""
-    if (root / "annotations").is_dir() or (root / "image_labels_train.csv").is_file():
-        return ["train", "test"]
-    if not (root / "train.csv").is_file():
-        raise MissingError(
-            f"{root}: expected annotations/ or train.csv in it; the root is the folder as downloaded"
-        )
-    return ["train"]
+def _sheets(base: Path, headers: Defects, defects: Defects) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """The boxes of each split, and what each reader says of each film: 1 or 0 by finding."""
+    if not any((base / folder / "image_labels_train.csv").is_file() for folder in FOLDERS):
+        marks = _sheet(base / "train.csv", ["image_id", "rad_id", "class_name", *SIDES], headers, defects)
+        return {"train": (marks, marks[["image_id", "rad_id", "line"]].drop_duplicates(KEYS))}
+    sheets = {}
+    for split in ("train", "test"):
+        readers = ["rad_id"] if split == "train" else []
+        path = found(base, *(f"{folder}annotations_{split}.csv" for folder in FOLDERS))
+        marks = _sheet(path, ["image_id", *readers, "class_name", *SIDES], headers, defects)
+        path = found(base, *(f"{folder}image_labels_{split}.csv" for folder in FOLDERS))
+        votes = _sheet(path, ["image_id", *readers], headers, defects).rename(columns=SAME)
+        for name in votes.columns.difference([*KEYS, "line", "file"]):
+            values = numbers(votes[name], defects, votes["line"], file=path.name)
+            unsure = np.flatnonzero(values == -1)
+            lines = (
+                (int(votes["line"].iloc[row]), f"{path.name}: found -1; expected 1 or 0") for row in unsure
+            )
+            defects.add_many(f"labels of {name}", lines, len(unsure), column=name)
+            votes[name] = np.nan_to_num(values)  # an empty cell is a finding that the reader did not tick
+        sheets[split] = marks, votes
+    return sheets
+
+
+def _sheet(path: Path, wanted: list[str], headers: Defects, defects: Defects) -> pd.DataFrame:
+    """A sheet with its file's name; VinDr-PCXR writes rad_ID, and where there are no readers there is one."""
+    table = sheet(path, [], defects)
+    known = (*KEYS, "class_name", *SIDES)
+    table = table.rename(columns=lambda name: name.lower() if name.lower() in known else name)
+    for name in wanted:
+        if name not in table:
+            headers.add("columns", f"{path.name} has no column {name!r}")
+            table[name] = ""
+    if "rad_id" not in table:
+        table["rad_id"] = "all"
+    if "class_name" in table:
+        table["class_name"] = table["class_name"].str.strip().replace(SAME)
+    return table.assign(file=path.name)
+
+
+def _findings(sheets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], headers: Defects) -> list[str]:
+    """All findings; those that only the boxes name become columns of what each reader says."""
+    told = {split: [str(name) for name in votes if name not in ABOUT] for split, (_, votes) in sheets.items()}
+    columns = list(dict.fromkeys(name for names in told.values() for name in names))
+    for split, names in told.items():
+        for name in (name for name in columns if name not in names):
+            headers.add("columns", f"the labels of {split} have no column {name!r}, which others have")
+    boxed = sorted({name for marks, _ in sheets.values() for name in set(marks["class_name"])} - {NONE})
+    if set(boxed) & set(columns):
+        return columns  # as VinDr-CXR: what is boxed is a column, or a mistake
+    for marks, votes in sheets.values():
+        once = marks.drop_duplicates([*KEYS, "class_name"])
+        seen = pd.crosstab([once["image_id"], once["rad_id"]], once["class_name"])
+        readers = pd.MultiIndex.from_frame(votes[list(KEYS)])
+        rows = seen.reindex(index=readers, columns=boxed, fill_value=0).to_numpy(np.float64)
+        votes[boxed] = rows
+        if NONE not in votes:
+            votes[NONE] = (rows.sum(axis=1) == 0).astype(np.float64)
+    return [*boxed, *columns, *([] if NONE in columns else [NONE])]
 
 
 def _part(
-    root: Path, split: str, agreement: str, overlap: float, defects: Defects
-) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]]]:
+    split: str,
+    marks: pd.DataFrame,
+    votes: pd.DataFrame,
+    findings: list[str],
+    agreement: str,
+    overlap: float,
+    defects: Defects,
+) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     """The films of a split with their boxes as JSON, and their labels."""
-    if (root / "train.csv").is_file():
-        marks = sheet(root / "train.csv", ["image_id", "rad_id", "class_name", *SIDES], defects)
-        file = "train.csv"
-        known = [name for name in sorted(set(marks["class_name"])) if name != NONE]
-        votes = _votes_of_marks(marks, [*known, NONE])
-    else:
-        path = found(root, *(f"{folder}annotations_{split}.csv" for folder in ("annotations/", "")))
-        readers = ["rad_id"] if split == "train" else []
-        file = path.name
-        marks = sheet(path, ["image_id", *readers, "class_name", *SIDES], defects)
-        path = found(root, *(f"{folder}image_labels_{split}.csv" for folder in ("annotations/", "")))
-        votes = _votes(sheet(path, ["image_id", *readers], defects), path.name, defects)
-    for table in (marks, votes):
-        if "rad_id" not in table:
-            table["rad_id"] = "all"
-    findings = [str(name) for name in votes if name not in ("image_id", "rad_id", "line")]
     films = votes.groupby("image_id", sort=False)
     seen, asked = films[findings].sum(), films["rad_id"].nunique()
-    again = votes.duplicated(["image_id", "rad_id"])
+    again = votes.duplicated(list(KEYS))
     shown = zip(votes["line"][again].head(20), votes["image_id"][again].head(20), strict=True)
     problems = ((int(line), f"{name}: a second row of the same reader") for line, name in shown)
     defects.add_many("repeated readers", problems, int(again.sum()))
@@ -155,16 +198,17 @@ def _part(
     positive = seen.ge(needed, axis=0)
     if NONE in positive:  # readers may agree on no finding and not on this either
         positive[NONE] = ~positive.drop(columns=NONE).any(axis=1)
-    boxes = _boxes(marks, positive, needed, overlap, file, defects)
+    boxes = _boxes(marks, positive, needed, overlap, defects)
     about = pd.DataFrame(
         {
             "line": films["line"].first().to_numpy(),
             "patient": positive.index.to_numpy(object),
             "split": split,
+            "view": "PA",
             "boxes": [json.dumps([list(box) for box in boxes.get(name, [])]) for name in positive.index],
         }
     )
-    return about, {str(name): positive[name].to_numpy(np.float64) for name in findings}
+    return about, positive.to_numpy(np.float64)
 
 
 def _needed(asked: pd.Series, agreement: str) -> pd.Series:
@@ -174,34 +218,15 @@ def _needed(asked: pd.Series, agreement: str) -> pd.Series:
     return asked if agreement == "all" else asked // 2 + 1
 
 
-def _votes(rows: pd.DataFrame, file: str, defects: Defects) -> pd.DataFrame:
-    """What each reader says of each film: 1 or 0 by finding."""
-    rows = rows.rename(columns={"Other disease": "Other diseases"})
-    for name in (name for name in rows if name not in ("image_id", "rad_id", "line")):
-        values = numbers(rows[name], defects, rows["line"], file=file)
-        rows[name] = np.nan_to_num(values)  # an empty cell is a finding that the reader did not tick
-    return rows
-
-
-def _votes_of_marks(marks: pd.DataFrame, findings: Sequence[str]) -> pd.DataFrame:
-    """The same from a sheet of boxes, where every reader has a row of every film that they read."""
-    keys = ["image_id", "rad_id"]
-    pairs = marks.drop_duplicates([*keys, "class_name"])
-    told = pd.crosstab([pairs["image_id"], pairs["rad_id"]], pairs["class_name"]).clip(upper=1)
-    told = told.reindex(columns=list(findings), fill_value=0).astype(np.float64).reset_index()
-    first = marks.drop_duplicates(keys)[[*keys, "line"]]
-    return first.merge(told, on=keys, how="left").reset_index(drop=True)
-
-
 def _boxes(
     marks: pd.DataFrame,
     positive: pd.DataFrame,
     needed: pd.Series,
     overlap: float,
-    file: str,
     defects: Defects,
 ) -> dict[str, list[Box]]:
     """The boxes of every film that has any: one per place, of findings whose label is 1."""
+    marks = marks[marks["class_name"] != NONE]  # a reader's row of a film without any, and no box
     corners = np.column_stack(
         [pd.to_numeric(marks[side], errors="coerce").to_numpy(np.float64) for side in SIDES]
     )
@@ -217,9 +242,7 @@ def _boxes(
         ("boxes", known & ~empty & ~sound, "expected x_min < x_max and y_min < y_max, from 0 on"),
     ):
         at = np.flatnonzero(bad)
-        shown = [
-            (int(marks["line"].iloc[row]), _told(marks.iloc[row], file, expected)) for row in at[:20].tolist()
-        ]
+        shown = [(int(marks["line"].iloc[row]), _told(marks.iloc[row], expected)) for row in at[:20].tolist()]
         defects.add_many(kind, shown, len(at))
     use = np.flatnonzero(known & ~empty & sound)
     groups: dict[tuple[str, str], list[int]] = {}
@@ -246,17 +269,21 @@ def _boxes(
     return boxes
 
 
-def _told(mark: pd.Series, file: str, expected: str) -> str:
+def _told(mark: pd.Series, expected: str) -> str:
     sides = ", ".join(mark[side] for side in SIDES)
-    return f"{file}: {mark['image_id']}: {quote(mark['class_name'])} at {sides}: {expected}"
+    return f"{mark['file']}: {mark['image_id']}: {quote(mark['class_name'])} at {sides}: {expected}"
 
 
 def _in_files(table: pd.DataFrame, sizes: Path | None, defects: Defects) -> list[str]:
     """Boxes in pixels of the file: of a DICOM as they are, of other files by the size of the original."""
-    originals: Mapping[str, tuple[str, str]] = {}
+    originals: dict[str, tuple[float, float]] = {}
     if sizes is not None:
         rows = sheet(sizes, ["image_id", "dim0", "dim1"], defects)
-        originals = dict(zip(rows["image_id"], zip(rows["dim1"], rows["dim0"], strict=True), strict=True))
+        sides = rows[["dim1", "dim0"]].apply(pd.to_numeric, errors="coerce")
+        for line in rows["line"][~(sides > 0).all(axis=1)]:
+            defects.add("sizes", f"{sizes.name}: dim0 or dim1 is no number above 0", line=int(line))
+        rows, sides = rows[(sides > 0).all(axis=1)], sides[(sides > 0).all(axis=1)]
+        originals = dict(zip(rows["image_id"], zip(sides["dim1"], sides["dim0"], strict=True), strict=True))
     cells: list[str] = []
     for image, name, cell, line in zip(
         table["image"], table["patient"], table["boxes"], table["line"], strict=True
@@ -264,20 +291,22 @@ def _in_files(table: pd.DataFrame, sizes: Path | None, defects: Defects) -> list
         if cell == "[]" or not image or image.endswith((".dicom", ".dcm")):
             cells.append(cell)
             continue
-        boxes = json.loads(cell)
-        try:
-            with Image.open(image) as opened:
-                width, height = opened.size
-        except (UnidentifiedImageError, OSError) as error:
-            defects.add("unreadable films", f"{image}: {error}", line=int(line))
+        size = size_of(Path(image), defects)
+        if sizes is not None and name not in originals:
+            problem = f"{name} is not in --sizes, so its boxes cannot be scaled"
+            defects.add("films without a size", problem, line=int(line))
+        if size is None or (sizes is not None and name not in originals):
+            cells.append("")
             continue
-        across = down = 1.0
-        if name in originals:
-            across, down = width / float(originals[name][0]), height / float(originals[name][1])
-        boxes = [[kind, x1 * across, y1 * down, x2 * across, y2 * down] for kind, x1, y1, x2, y2 in boxes]
-        if any(x2 > width + 1 or y2 > height + 1 for *_, x2, y2 in boxes):
+        original = originals.get(name, size)
+        across, down = size[0] / original[0], size[1] / original[1]
+        boxes = [
+            [kind, x1 * across, y1 * down, x2 * across, y2 * down]
+            for kind, x1, y1, x2, y2 in json.loads(cell)
+        ]
+        if any(x2 > size[0] + 1 or y2 > size[1] + 1 for *_, x2, y2 in boxes):
             cure = "boxes are of the original DICOM; --sizes names the table of the originals' sizes"
-            problem = f"{name}: a box reaches beyond the {width} x {height} pixels of the film; {cure}"
+            problem = f"{name}: a box reaches beyond the {size[0]} x {size[1]} pixels of the film; {cure}"
             defects.add("boxes beyond the film", problem, line=int(line))
         cells.append(json.dumps(boxes))
     return cells
