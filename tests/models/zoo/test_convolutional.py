@@ -6,7 +6,6 @@ equal channels.
 
 import argparse
 import copy
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -818,10 +817,7 @@ def test_small_networks_of_timm_are_known_exactly() -> None:
 @pytest.mark.slow
 def test_every_convnext_and_efficientnet_of_timm_is_known_exactly() -> None:
     check_known("timm_convnext", timm.list_models("convnext*"))
-    # These have experts that are chosen by the image, or norms that say otherwise what they are
-    odd = r".*(_cc_|_evos|_ln$|test_)"
-    names = [name for name in timm.list_models("*efficientnet*") if not re.match(odd, name)]
-    check_known("timm_efficientnet", names)
+    check_known("timm_efficientnet", timm.list_models("*efficientnet*"))
 
 
 def test_a_plain_resnet_sees_films_as_the_settings_say(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ _SIZES = {
 
 def _read(file: ForeignFile) -> Plan:
     tensors = without_module(file.tensors)
-    net = dropped(under(tensors, prefixes_of(tensors, _STEM)[0]), r"head\.(fc|pre_logits)\.")
+    net = dropped(under(tensors, prefixes_of(tensors, _STEM)[0]), r"head\.fc\.")
     kept = {name: t for name, t in net.items() if name.startswith(("stem.", "stages.", "norm_pre.", "head."))}
     width = net["stages.0.blocks.0.conv_dw.weight"].shape[0]
     blocks = len({name.split(".")[3] for name in kept if name.startswith("stages.2.blocks.")})
