@@ -43,11 +43,53 @@ def test_inspect_of_an_unknown_file_names_what_is_near_and_the_ways_out(tmp_path
     assert main(["encoder", "inspect", str(tmp_path / "x.pth")]) == WeightsError.exit_code
     said = capsys.readouterr().err
     assert (
-        "a checkpoint of no known family; 1 tensors, the first: state_dict.trunk.stem.weight (8, 1, 3, 3)"
+        "a checkpoint of no known family; 1 tensor, the first: state_dict.trunk.stem.weight (8, 1, 3, 3)"
         in said
     )
     assert "--family" in said
     assert "--arch" in said
+
+
+def test_inspect_of_a_plain_resnet_says_what_else_it_may_be_and_how_to_say_so(tmp_path, caplog):
+    path = tmp_path / "convirt_chest_mimic.pt"
+    torch.save(timm.create_model("resnet18").state_dict(), path)
+    with caplog.at_level("INFO"):
+        for words in ([], ["--arch", "resnet34"], ["--family", "convirt"]):
+            assert main(["encoder", "inspect", str(path), *words]) == 0
+    *plain, told = [record.getMessage() for record in caplog.records]
+    for said in plain:
+        assert "may be: a plain file of ConVIRT (cxrlearn's convirt_chest_mimic.pt)" in said
+        assert "say --family convirt" in said
+        assert (
+            "sees: 224 pixels, crop, mean 0.5, std 0.25; as the settings say, for the file does not" in said
+        )
+    assert "may be" not in told
+    assert "sees: 224 pixels, pad, mean 0, std 1, then three channels by (0.485" in told
+
+
+def test_inspect_of_a_file_that_is_no_network_says_what_it_is(tmp_path, capsys):
+    net = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save({"optimizer": optimizer.state_dict(), "epoch": 3}, tmp_path / "x.pt")
+    assert main(["encoder", "inspect", str(tmp_path / "x.pt")]) == WeightsError.exit_code
+    assert (
+        "the state of an optimiser (6 tensors, the first: optimizer.state.0.step)" in capsys.readouterr().err
+    )
+    (tmp_path / "x.pt").write_text("image,patient\na.png,1\n")
+    assert main(["encoder", "inspect", str(tmp_path / "x.pt")]) == WeightsError.exit_code
+    assert "text that begins with 'image,patient'" in capsys.readouterr().err
+
+
+def test_inspect_of_a_file_that_lacks_a_tensor_names_it_and_the_way_out(moco, tmp_path, capsys):
+    content = torch.load(moco[1])
+    del content["state_dict"]["module.encoder_q.layer2.0.bn1.weight"]
+    torch.save(content, tmp_path / "x.pth")
+    assert main(["encoder", "inspect", str(tmp_path / "x.pth")]) == WeightsError.exit_code
+    said = capsys.readouterr().err
+    assert "119 of 120 tensors of resnet18 fit; layer2.0.bn1.weight is missing. Nothing was loaded" in said
+    assert "download it again" in said
 
 
 def test_inspect_of_our_own_file_reads_its_header(tmp_path, caplog):
@@ -75,7 +117,7 @@ def test_exported_files_hold_the_encoder(moco, tmp_path):
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert (card["arch"], card["embedding"], card["channels"]) == ("resnet18", 512, 1)
     assert card["input"]["mean"] == 0.502
-    assert "MIT" in card["notes"]
+    assert "terms of CheXpert" in card["notes"]
     assert main(words) == OutputError.exit_code
 
 

@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 
 from hilum.errors import ConfigError
@@ -106,3 +107,16 @@ def test_images_that_do_not_divide_into_patches_are_refused():
         ConfigError, match="image_size is 40; test_vit has patches of 16 pixels: try 32 or 48"
     ):
         Encoder("test_vit", InputSpec(side=40))
+
+
+def test_a_stem_that_pads_by_the_size_of_the_image_does_so_in_colour():
+    spec = InputSpec(side=65, mean=0.0, std=1.0, colour_mean=(0.48, 0.45, 0.4), colour_std=(0.27, 0.26, 0.28))
+    torch.manual_seed(0)
+    theirs = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
+    encoder = Encoder("tf_efficientnet_lite0", spec).eval()
+    encoder.net.load_state_dict(theirs.state_dict())
+    film = torch.rand(1, 1, 65, 65)
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (spec.colour_mean, spec.colour_std))
+    with torch.no_grad():
+        expected = theirs.forward_features((film - mean) / std).mean((2, 3))
+        torch.testing.assert_close(encoder(film), expected, rtol=1e-4, atol=1e-5)

@@ -207,8 +207,16 @@ def test_what_is_no_weights_file_is_said(tmp_path):
     with pytest.raises(MissingError, match="no such file"):
         read_foreign(tmp_path / "none.pth")
     (tmp_path / "page.pth").write_text("<!DOCTYPE html><title>Sign in</title>")
-    with pytest.raises(WeightsError, match="neither safetensors nor what torch saves"):
+    with pytest.raises(
+        WeightsError, match=r"neither safetensors nor what torch saves, but text that .*DOCTYPE"
+    ):
         read_foreign(tmp_path / "page.pth")
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    with pytest.raises(WeightsError, match="git lfs pull"):
+        read_foreign(tmp_path / "pointer.pth")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    with pytest.raises(WeightsError, match="it is empty"):
+        read_foreign(tmp_path / "empty.pth")
     torch.save({"epoch": 3}, tmp_path / "bare.pth")
     with pytest.raises(WeightsError, match="holds no tensor"):
         read_foreign(tmp_path / "bare.pth")

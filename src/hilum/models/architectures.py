@@ -9,6 +9,8 @@ from typing import Any
 import timm
 import torch
 import torchvision
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -114,6 +116,7 @@ class ColourStem(nn.Conv2d):
         self.register_buffer("colour_mean", mean, persistent=False)
         self.register_buffer("colour_std", std, persistent=False)
         self.upsample = spec.upsample
+        self.pads_itself = isinstance(stem, Conv2dSame)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps of one grey channel."""
@@ -121,7 +124,10 @@ class ColourStem(nn.Conv2d):
             images = functional.interpolate(
                 images, (self.upsample, self.upsample), mode="bilinear", align_corners=True
             )
-        return super().forward((images - self.colour_mean) / self.colour_std)
+        images = (images - self.colour_mean) / self.colour_std
+        if self.pads_itself:  # by the size of the image, as TensorFlow does
+            images = pad_same(images, [*self.kernel_size], [*self.stride], [*self.dilation])
+        return super().forward(images)
 
 
 def _see_colour(net: nn.Module, spec: InputSpec) -> None:

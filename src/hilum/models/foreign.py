@@ -110,7 +110,7 @@ def read_foreign(path: Path) -> ForeignFile:
 
 def _content(path: Path, stubs: set[str]) -> object:
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(64)
         file.seek(0)
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -119,7 +119,22 @@ def _content(path: Path, stubs: set[str]) -> object:
                 return _zipped(archive, stubs)
         if head.startswith(b"\x80"):
             return _legacy(file, stubs)
-    raise ValueError("it is neither safetensors nor what torch saves")
+    raise ValueError(f"it is {_kind(head)}")
+
+
+def _kind(head: bytes) -> str:
+    """What a file that is no weights file is, by its beginning."""
+    if not head:
+        return "empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS and not the file itself, which `git lfs pull` gets"
+    said = "neither safetensors nor what torch saves"
+    if head.startswith(b"\x89HDF"):
+        return f"{said}, but HDF5, as Keras writes"
+    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
+        begin = head.decode().strip().partition("\n")[0][:40]
+        return f"{said}, but text that begins with {begin!r}, as a page to log in does"
+    return said
 
 
 def _zipped(archive: zipfile.ZipFile, stubs: set[str]) -> object:

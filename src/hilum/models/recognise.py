@@ -18,15 +18,28 @@ from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder, sum_stem
 from hilum.models.foreign import ForeignFile, read_foreign
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import CLIP, Family, Plan
+from hilum.models.zoo._family import (
+    CLIP,
+    COUNTER,
+    Family,
+    Plan,
+    alike,
+    counted,
+    fitting,
+    matches,
+    prefixes_of,
+    surplus,
+    under,
+    without_module,
+)
 
 log = logging.getLogger(__name__)
 
 ZOO = "hilum.models.zoo"
 SHOWN = 6
 NEW_SCORER = "pooled by top_k from here on; the scorer of patches is new"
-COUNTER = "num_batches_tracked"
-"""Many published files are older than it; only a cumulative BatchNorm reads it."""
+_OPTIMISER = r"(.*\.)?(exp_avg(_sq)?|max_exp_avg_sq|momentum_buffer|square_avg|acc_delta|sum|mu|step)$"
+"""Names that torch's optimisers give to what they keep of each weight."""
 Preprocessing = Literal["own", "clip", "settings"]
 """own: as the family saw films. clip: 224 pixels squeezed, CLIP's normalisation, as cxrlearn does for all.
 settings: as image_size, image_fit, mean and std say."""
@@ -62,10 +75,13 @@ class Loaded:
         seen = f"{spec.side} pixels, {spec.fit}, mean {spec.mean:.6g}, std {spec.std:.6g}{colour}"
         seen += f", the middle {spec.crop:g} of the film" if spec.crop < 1 else ""
         seen += f", enlarged to {spec.upsample}" if spec.upsample else ""
+        if self.plan.input is None:
+            seen += "; as the settings say, for the file does not (--image-size, --image-fit, --mean, --std)"
         rest = ", ".join(f"{count} {what}" for what, count in self.left.items())
         about = self.about
         told = {
             "family": f"{about.name} ({self.family})" if about else "a plain state dict",
+            "may be": about.namesakes if about else "",
             "source": about.source if about else "",
             "licence": about.licence if about else "",
             "encoder": self.plan.arch,
@@ -134,10 +150,11 @@ def open_foreign(
             )
         about = families()[name]
         plan = _read(about, file)
-    elif (plain := _plain(file, arch, input_spec, options or {})) is not None:
-        plan = plain
+        about = replace(about, namesakes="") if family else about
     else:
-        name, about, plan = _generic(file, arch)
+        name, about, plan = _generic(file, arch, input_spec, options or {})
+    sha256, stubs = _hash(path), file.stubs
+    del file  # its heads, queues and optimisers take as much memory as what is kept
     spec = plan.input or input_spec
     if preprocessing == "clip":
         spec = InputSpec(side=224, fit="squash", **CLIP)  # type: ignore[arg-type]
@@ -156,9 +173,9 @@ def open_foreign(
     if about is not None:
         encoder.notes = f"{about.name}, {about.source}; licence: {about.licence}"
     loaded = Loaded(
-        path, _hash(path), name, about, plan, spec, len(encoder.net.state_dict()), plan.left, unexpected,
+        path, sha256, name, about, plan, spec, len(encoder.net.state_dict()), plan.left, unexpected,
         (*plan.adapted, *adapted, *([NEW_SCORER] if encoder.top_k is not None else [])),
-        file.stubs,
+        stubs,
     )  # fmt: skip
     return encoder.eval(), loaded
 
@@ -169,7 +186,7 @@ def fit_tensors(
     """Loads every tensor of the network; what was unexpected, and what was adapted on the way.
 
     Raises:
-        WeightsError: one is missing or of another shape. Nothing is loaded then.
+        WeightsError: one is missing or of another shape, or the file has more layers. Nothing is loaded then.
     """
     own = encoder.net.state_dict()
     given, adapted = dict(tensors), []
@@ -184,17 +201,11 @@ def fit_tensors(
     if positions is not None and "pos_embed" in own and positions.shape != own["pos_embed"].shape:
         given["pos_embed"] = _resampled(positions, own["pos_embed"].shape, encoder.net)
         adapted.append(f"positions of {positions.shape[-2]} places resampled to {own['pos_embed'].shape[-2]}")
-    missing = [n for n in own if n not in given and not n.endswith(COUNTER)]
-    misfit = [
-        f"{n} is {tuple(given[n].shape)}, expected {tuple(own[n].shape)}"
-        for n in own
-        if n in given and given[n].shape != own[n].shape
-    ]
-    if missing or misfit:
-        some = "; ".join([*(f"{n} is missing" for n in missing[:SHOWN]), *misfit[:SHOWN]])
+    wrong = _differences(given, own)
+    if wrong:
         raise WeightsError(
-            f"{path}: {len(own) - len(missing) - len(misfit)} of {len(own)} tensors of {encoder.arch} fit; "
-            f"{some}. Nothing was loaded"
+            f"{path}: {fitting(given, own)} of {len(own)} tensors of {encoder.arch} fit; {_some(wrong)}. "
+            f"Nothing was loaded: {_way_out(wrong)}"
         )
     encoder.net.load_state_dict({n: given.get(n, own[n]) for n in own})
     return tuple(sorted(set(given) - set(own))), adapted
@@ -215,53 +226,89 @@ def _read(about: Family, file: ForeignFile) -> Plan:
 
 
 def _plain(file: ForeignFile, arch: str, spec: InputSpec, options: Mapping[str, str]) -> Plan | None:
-    """The file as a state dict of the architecture that was named, if it is one."""
+    """The file as a state dict of the architecture that was named, if it is one and no larger one's."""
     own = Encoder(arch, spec, options=options).net.state_dict()
-    for prefix in ("", "state_dict.", "model."):
-        tensors = {n.removeprefix(prefix): t for n, t in file.tensors.items() if n.startswith(prefix)}
-        if all(n in tensors and _alike(tensors[n], t) for n, t in own.items() if not n.endswith(COUNTER)):
-            return Plan(arch, None, tensors, options=options)
-    return None
+    tensors = without_module(file.tensors)
+    prefixes = prefixes_of(tensors, next(iter(own), "nothing"))
+    given = next((one for p in prefixes if matches(one := under(tensors, p), own)), None)
+    if given is None:
+        return None
+    return Plan(arch, None, given, options=options, left=counted(file, given, optimizer="^optim"))
 
 
-def _alike(given: Tensor, own: Tensor) -> bool:
-    """Whether one can stand for the other: of equal shape, or a stem of three channels for one."""
-    return given.shape == own.shape or (given.ndim == 4 and given.shape[1] == 3 and own.shape[1] == 1)
-
-
-def _generic(file: ForeignFile, arch: str) -> tuple[str, Family, Plan]:
+def _generic(
+    file: ForeignFile, arch: str, spec: InputSpec, options: Mapping[str, str]
+) -> tuple[str, Family | None, Plan]:
+    """The file as the architecture that was named, or else as what its names and shapes say."""
+    plain = _plain(file, arch, spec, options)
     for name, one in families().items():
         if one.generic and one.share(file) == 1:
-            return name, one, _read(one, file)
-    raise WeightsError(unknown(file, arch))
+            if plain is None:
+                return name, one, _read(one, file)
+            try:
+                found = _read(one, file)
+            except WeightsError:
+                continue  # what it cannot tell, --arch did
+            if found.arch == plain.arch:
+                return name, one, plain if options else found
+    if plain is None:
+        raise WeightsError(unknown(file, arch))
+    return "", None, plain
+
+
+def _differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Why tensors are not those of a network, in words: what is missing, misshapen or too much."""
+    return [
+        *(f"{n} is missing" for n in own if n not in given and not n.endswith(COUNTER)),
+        *(
+            f"{n} is {tuple(given[n].shape)}, expected {tuple(own[n].shape)}"
+            for n in own
+            if n in given and not alike(given[n], own[n])
+        ),
+        *([f"its layers have {len(more)} more, as {more[0]}"] if (more := surplus(given, own)) else []),
+    ]
+
+
+def _some(wrong: list[str]) -> str:
+    return "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+
+
+def _way_out(wrong: list[str]) -> str:
+    """What to do about differences."""
+    if all(one.endswith("is missing") for one in wrong):
+        return "download it again, or ask for one that was saved whole"
+    return "it is of another architecture; say of which with --arch"
 
 
 def unknown(file: ForeignFile, arch: str) -> str:
-    """What can be said of a file that nobody knows."""
-    nearest = sorted(((one.share(file), name) for name, one in families().items()), reverse=True)[:3]
-    near = ", ".join(f"{name} ({share:.0%} of its keys)" for share, name in nearest if share > 0) or "none"
-    net = Encoder(arch, InputSpec()).net.state_dict()
-    own = [name for name in net if not name.endswith(COUNTER)]
-    plain = [name for name in own if name in file.tensors]
-    misfit = [
-        f"{name} is {tuple(file.tensors[name].shape)}, expected {tuple(net[name].shape)}"
-        for name in plain
-        if not _alike(file.tensors[name], net[name])
-    ]
-    if len(plain) > len(own) / 2:
-        absent = [f"{name} is missing" for name in own if name not in file.tensors]
+    """What can be said of a file that nobody knows, and what to do about it."""
+    count = f"{len(file.tensors):,} tensor{'s' if len(file.tensors) > 1 else ''}"
+    if all(re.match(_OPTIMISER, name) for name in file.tensors):
         return (
-            f"{file.path}: {len(plain) - len(misfit)} of {len(own)} tensors of --arch {arch} fit; "
-            f"{'; '.join((absent + misfit)[:SHOWN])}. Nothing was loaded. Nearest families: {near}"
+            f"{file.path}: the state of an optimiser ({count}, the first: {next(iter(file.tensors))}) and no "
+            "network; give the file with the model's weights, which usually lies beside it"
         )
-    starts = r"^.*?(?=(conv1|layer1|features|blocks|patch_embed|stages|conv_stem))"
-    ends = {re.sub(starts, "", name) for name in file.tensors}
-    shown = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(file.tensors.items())[:SHOWN]]
+    net = Encoder(arch, InputSpec()).net.state_dict()
+    tensors = without_module(file.tensors)
+    given = under(tensors, next(iter(prefixes_of(tensors, next(iter(net), "nothing"))), ""))
+    wrong, count_fit = _differences(given, net), fitting(given, net)
+    shares = sorted(((one.share(file), name) for name, one in families().items()), reverse=True)[:3]
+    near = ", ".join(f"{name} ({share:.0%} of its keys)" for share, name in shares if share > 0)
+    if count_fit > len(net) / 2:
+        return (
+            f"{file.path}: {count_fit} of {len(net)} tensors of --arch {arch} fit; {_some(wrong)}. Nothing "
+            f"was loaded: {_way_out(wrong)}" + (f". Nearest families: {near}" if near else "")
+        )
+    weights = {name: tensor for name, tensor in file.tensors.items() if not name.endswith(COUNTER)}
+    shown = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(weights.items())[:SHOWN]]
+    itself = [str(file.facts[key]) for key in ("arch", "model_name", "opt.model") if key in file.facts]
     return (
-        f"{file.path}: a checkpoint of no known family; {len(file.tensors):,} tensors, the first: "
-        f"{', '.join(shown)}. {len(ends.intersection(own))} of {len(own)} names of --arch {arch} are in it "
-        f"under some prefix. Nearest families: {near}. Choose with --family, name the architecture of a "
-        "plain state dict with --arch, or rename its keys to timm's"
+        f"{file.path}: a checkpoint of no known family; {count}, the first: {', '.join(shown)}. "
+        + (f"It calls itself {itself[0]}. " if itself else "")
+        + f"Nearest families: {near or 'none'}. If you know whose it is, say --family. If it is a plain "
+        f"state dict of a network of timm or torchvision (not of {arch}, which was tried), say of which, as "
+        "--arch mixnet_s or --arch torchvision/squeezenet1_0. Else rename its tensors to those of such a "
+        "network and save them again"
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from torch.nn import functional
 from hilum.errors import ConfigError, WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder
-from hilum.models.foreign import read_foreign
+from hilum.models.foreign import ForeignFile, read_foreign
 from hilum.models.recognise import families, open_foreign
 
 SETTINGS = InputSpec(side=96, fit="squash", mean=0.4, std=0.3)
@@ -209,6 +210,27 @@ def torchvisions(name: str) -> nn.Module:
     return settled(net)
 
 
+@cache
+def timms(name: str) -> nn.Module:
+    """A network of timm, no scale or offset of which is an identity."""
+    torch.manual_seed(2)
+    net = timm.create_model(name, num_classes=3)
+    for parameter in net.parameters():
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, mean=float(parameter.detach()[0]), std=0.1)
+    return settled(net)
+
+
+class Detector(nn.Module):
+    """What is around the encoder in a detector of kaggle-rsna."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.fpn, self.regressionModel = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.globalClassificationModel = nn.Linear(8, 3)
+        self.encoder = encoder
+
+
 def at(prefix: str, tensors: Mapping[str, Tensor], *without: str) -> dict[str, Tensor]:
     return {prefix + n: t for n, t in tensors.items() if not n.startswith(without or ("-",))}
 
@@ -359,6 +381,22 @@ def moco_004_hybrid_periodic() -> Any:
     return {"model_state": states, "opt_state": {"state": {}}, "epoch": 5}
 
 
+def moco_cxr(net: nn.Module, module: str = "module.") -> dict[str, Tensor]:
+    states = at(f"{module}encoder_q.", net.state_dict(), "fc.", "classifier.")
+    heads = ("fc.0.weight", "fc.2.bias") if "conv1.weight" in net.state_dict() else ("classifier.2.weight",)
+    states |= nothing(*(f"{module}encoder_q.{head}" for head in heads))
+    states |= at(f"{module}encoder_k.", nothing("conv1.weight", "bn1.weight"))
+    return states | nothing(f"{module}queue", f"{module}queue_ptr")
+
+
+def moco_cxr_tuned(net: nn.Module) -> Any:
+    states = at("module.model.", net.state_dict(), "fc.") | nothing("module.fc.weight", "module.fc.bias")
+    return {
+        "ckpt_info": {"epoch": 1}, "model_name": "ResNet18", "model_state": states, "lr_scheduler": None,
+        "optimizer": {"state": {0: {"exp_avg": TWO}}},
+    }  # fmt: skip
+
+
 def kaggle_nih() -> Any:
     return at("encoder.", se_resnext50().state_dict()) | nothing("fc15.weight", "fc15.bias")
 
@@ -389,6 +427,9 @@ LOVT = InputSpec(side=224, fit="pad", mean=0.48988, std=0.24818)
 XRV = InputSpec(side=224, fit="crop", mean=0.5, std=1 / 2048)
 
 
+MOCO_CXR = InputSpec(side=320, fit="crop", mean=0.502, std=0.085585)
+
+
 def large(film: Tensor) -> Tensor:
     images = (film.expand(-1, 3, -1, -1) - 0.5) / 0.5
     return functional.interpolate(images, size=(299, 299), mode="bilinear", align_corners=True)
@@ -412,6 +453,10 @@ CASES = {
     ),
     "gloria, in another module": Case(
         "gloria", lambda: gloria("gloria.gloria."), "resnet18", GLORIA,
+        {"optimizer": 1, "text encoder": 1, "embedders": 3}, of_resnet(large),
+    ),
+    "gloria, its classifier": Case(
+        "gloria", lambda: gloria("model."), "resnet18", GLORIA,
         {"optimizer": 1, "text encoder": 1, "embedders": 3}, of_resnet(large),
     ),
     "s2mts2": Case(
@@ -521,6 +566,47 @@ CASES = {
         InputSpec(side=512, fit="squash", mean=0.0, std=1.0), {"head": 2},
         lambda film: se_resnext50()(film.expand(-1, 3, -1, -1)).mean((2, 3)), 2048,
     ),
+    "kaggle_nih, a detector's whole module": Case(
+        "kaggle_nih", lambda: nn.DataParallel(Detector(se_resnext50())), "legacy_seresnext50_32x4d",
+        InputSpec(side=512, fit="squash", mean=0.0, std=1.0), {"detector": 6},
+        lambda film: se_resnext50()(film.expand(-1, 3, -1, -1)).mean((2, 3)), 2048, legacy=True, lost="",
+    ),
+    "moco_cxr": Case(
+        "moco_cxr", lambda: {"epoch": 20, "arch": "resnet18", "state_dict": moco_cxr(resnet()),
+                             "optimizer": {"state": {0: {"exp_avg": TWO}}}},
+        "resnet18", MOCO_CXR, {"projection head": 2, "momentum encoder": 2, "queue": 2, "optimizer": 1},
+        of_resnet(grey(0.502, 0.085585)),
+    ),
+    "moco_cxr, DenseNet": Case(
+        "moco_cxr", lambda: {"arch": "densenet121", "state_dict": moco_cxr(densenet())}, "densenet121",
+        MOCO_CXR, {"projection head": 1, "momentum encoder": 2, "queue": 2},
+        lambda film: pooled(densenet(), grey(0.502, 0.085585)(film)), 1024, lost="denselayer3.conv1.weight",
+    ),
+    "moco_cxr, saved again": Case(
+        "moco_cxr", lambda: moco_cxr(resnet(), ""), "resnet18", MOCO_CXR,
+        {"projection head": 2, "momentum encoder": 2, "queue": 2}, of_resnet(grey(0.502, 0.085585)),
+    ),
+    "moco_cxr, fine-tuned": Case(
+        "moco_cxr", lambda: moco_cxr_tuned(resnet()), "resnet18",
+        InputSpec(side=320, fit="crop", mean=0.0, std=1.0, **COLOUR), {"optimizer": 1, "head": 2},
+        of_resnet(colour),
+    ),
+    "resnext": Case(
+        "torchvision_resnet", flat("resnext50_32x4d"), "resnext50_32x4d", None, {"head": 2},
+        lambda film: pooled(resnet("resnext50_32x4d"), grey(0.4, 0.3)(film)), 2048, generic=True,
+    ),
+    "timm_convnext": Case(
+        "timm_convnext", lambda: {"state_dict": at("model.", timms("convnextv2_atto").state_dict())},
+        "convnextv2_atto", None, {"head": 2},
+        lambda film: timms("convnextv2_atto").forward_features(grey(0.4, 0.3)(film)).mean((2, 3)), 320,
+        generic=True, lost="stages.2.blocks.3.mlp.grn.weight",
+    ),
+    "timm_efficientnet": Case(
+        "timm_efficientnet", lambda: dict(timms("tf_efficientnetv2_b0").state_dict()), "tf_efficientnetv2_b0",
+        None, {"head": 2},
+        lambda film: timms("tf_efficientnetv2_b0").forward_features(grey(0.4, 0.3)(film)).mean((2, 3)), 1280,
+        generic=True, lost="",
+    ),
     "lightly": Case(
         "lightly", lightly, "resnet18", None, {"heads": 1, "momentum encoder": 1}, of_resnet(grey(0.4, 0.3)),
         lost="backbone.5.0.bn1.weight",
@@ -628,12 +714,110 @@ def test_a_file_that_lacks_a_tensor_is_refused_with_a_count(name: str, tmp_path:
         opened(case, path)
 
 
-def test_a_resnet_for_images_of_32_pixels_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["supcontrast", "solo_learn", ""])
+def test_a_resnet_for_images_of_32_pixels_is_refused(family: str, tmp_path: Path) -> None:
     small = copy.deepcopy(resnet())
     small.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    case = Case("supcontrast", supcontrast("encoder.", "head.0", net=small), "", None, {}, lambda film: film)
+    layouts = {
+        "supcontrast": supcontrast("encoder.", "head.0", net=small),
+        "solo_learn": lambda: {
+            "state_dict": at("backbone.", small.state_dict()) | nothing("classifier.weight")
+        },
+        "": small.state_dict,
+    }
+    torch.save(layouts[family](), tmp_path / "last.pth")
     with pytest.raises(WeightsError, match="images of 32 pixels"):
-        opened(case, saved(case, tmp_path / "last.pth"))
+        open_foreign(tmp_path / "last.pth", arch="resnet34", input_spec=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("arch", "named"), [("resnet34", "resnet18"), ("resnet101", "resnet50"), ("wide_resnet50_2", "resnet50")]
+)
+def test_a_deeper_or_wider_network_is_not_cut_to_the_named_one(arch: str, named: str, tmp_path: Path) -> None:
+    torch.save(timm.create_model(arch, num_classes=3).state_dict(), tmp_path / "x.pth")
+    _, loaded = open_foreign(tmp_path / "x.pth", arch=named, input_spec=SETTINGS)
+    assert (loaded.plan.arch, loaded.unexpected) == (arch, ())
+
+
+def test_a_network_with_more_in_its_blocks_is_not_read_as_a_plain_one(tmp_path: Path) -> None:
+    torch.save(timm.create_model("seresnet18", num_classes=3).state_dict(), tmp_path / "x.pth")
+    for named in ("resnet18", "resnet34"):
+        with pytest.raises(WeightsError, match=r"its layers have 32 more, as layer1\.0\.se\."):
+            open_foreign(tmp_path / "x.pth", arch=named, input_spec=SETTINGS)
+    encoder, _ = open_foreign(tmp_path / "x.pth", arch="seresnet18", input_spec=SETTINGS)
+    assert encoder.arch == "seresnet18"
+
+
+def test_of_several_networks_no_momentum_encoder_is_read_and_that_is_said(tmp_path: Path) -> None:
+    twin = {name: tensor + 1 for name, tensor in resnet().state_dict().items()}
+    torch.save(at("encoder_k.", twin) | at("encoder_q.", resnet().state_dict()), tmp_path / "x.pth")
+    for arch in ("resnet18", "resnet34"):
+        encoder, loaded = open_foreign(
+            tmp_path / "x.pth", family="torchvision_resnet", arch=arch, input_spec=SETTINGS
+        )
+        torch.testing.assert_close(encoder.net.bn1.bias, resnet().bn1.bias)
+        assert "of several networks encoder_q is read, not encoder_k" in loaded.adapted
+
+
+def test_what_no_tensor_tells_has_to_be_said(tmp_path: Path) -> None:
+    torch.save(timms("efficientnet_b0").state_dict(), tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"--arch efficientnet_b0 or .*--arch tf_efficientnet_b0"):
+        open_foreign(tmp_path / "x.pth", arch="resnet18", input_spec=SETTINGS)
+    film = torch.rand(1, 1, 64, 64)
+    for arch in ("efficientnet_b0", "tf_efficientnet_b0"):
+        encoder, _ = open_foreign(tmp_path / "x.pth", arch=arch, input_spec=SETTINGS)
+        theirs = timm.create_model(arch, num_classes=3).eval()
+        theirs.load_state_dict(timms("efficientnet_b0").state_dict())
+        with torch.no_grad():
+            expected = theirs.forward_features(film.expand(-1, 3, -1, -1)).mean((2, 3))
+            torch.testing.assert_close(encoder(film), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_plain_network_whose_architecture_is_named_is_read_from_any_wrapper(tmp_path: Path) -> None:
+    states = at("module.model.", timms("mixnet_s").state_dict())
+    states["module.model.blocks.0.0.total_ops"] = torch.zeros(1)  # of a counter of operations
+    torch.save({"state_dict": states, "optimizer": {"state": {0: {"exp_avg": TWO}}}}, tmp_path / "x.pth")
+    encoder, loaded = open_foreign(tmp_path / "x.pth", arch="mixnet_s", input_spec=SETTINGS)
+    film = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        expected = timms("mixnet_s").forward_features(film.expand(-1, 3, -1, -1)).mean((2, 3))
+        torch.testing.assert_close(encoder(film), expected, rtol=1e-4, atol=1e-5)
+    assert loaded.unexpected == ("blocks.0.0.total_ops", "classifier.bias", "classifier.weight")
+    assert dict(loaded.left) == {"optimizer": 1}
+
+
+def known_as(family: str, tensors: Mapping[str, Tensor]) -> str:
+    """What a plain file is read as; where several networks have its tensors, the message that names them."""
+    try:
+        return families()[family].read(ForeignFile(Path("x"), tensors, {}, ())).arch
+    except WeightsError as error:
+        return str(error)
+
+
+def check_known(family: str, names: list[str]) -> None:
+    for name in names:
+        with torch.device("meta"):
+            tensors = timm.create_model(name).state_dict()
+        found = known_as(family, tensors)
+        assert found == name or f"--arch {name}" in found
+
+
+def test_small_networks_of_timm_are_known_exactly() -> None:
+    names = [
+        "convnext_atto",
+        "convnext_atto_ols",
+        "convnext_zepto_rms",
+        "convnext_tiny_hnf",
+        "convnextv2_nano",
+    ]
+    check_known("timm_convnext", names)
+    check_known("timm_efficientnet", ["efficientnet_lite0", "efficientnet_b0_gn", "efficientnetv2_rw_t"])
+
+
+@pytest.mark.slow
+def test_every_convnext_and_efficientnet_of_timm_is_known_exactly() -> None:
+    check_known("timm_convnext", timm.list_models("convnext*"))
+    check_known("timm_efficientnet", timm.list_models("*efficientnet*"))
 
 
 def test_a_plain_resnet_sees_films_as_the_settings_say(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 import timm
@@ -29,6 +30,16 @@ CLIP = {
     "colour_std": (0.26862954, 0.26130258, 0.27577711),
 }
 """CLIP's."""
+COUNTER = "num_batches_tracked"
+"""Many published files are older than it; only a cumulative BatchNorm reads it."""
+HEADS = ("fc", "classifier", "head", "heads", "head_dist", "last_linear")
+"""What libraries call what is after an encoder."""
+BUFFERS = (
+    r".*\.(relative_position_index|relative_coords_table|attn_mask|position_ids|total_ops|total_params)$"
+)
+"""Names of what is computed anew, and was kept in older files."""
+TWIN = r"(^|[._])(momentum|target|teacher|ema|k)([._]|$)"
+"""In the names of what only follows the network that was trained."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,8 @@ class Family:
     """Asked only if no other family knows the file."""
     fits: Callable[[ForeignFile], bool] = lambda file: True
     """What else is true of a file of the family, where names alone do not tell: a stem of one channel."""
+    namesakes: str = ""
+    """What other files have tensors of the same names, and how to say that a file is one of those."""
 
     def share(self, file: ForeignFile) -> float:
         """How many of its keys a file has; 1 is all, none that it must not have, and it fits."""
@@ -80,6 +93,17 @@ class Family:
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin so, without it."""
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def prefixes_of(tensors: Mapping[str, Tensor], name: str) -> list[str]:
+    """All that is before a name, as `state_dict.model.`: the shortest first, teachers and the like last."""
+    found = (n.removesuffix(name) for n in tensors if n == name or n.endswith(f".{name}"))
+    return sorted(found, key=lambda prefix: (re.search(TWIN, prefix) is not None, len(prefix)))
+
+
+def after(tensors: Mapping[str, Tensor], pattern: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with what a regular expression matches, without it."""
+    return {re.sub(f"^{pattern}", "", n): t for n, t in tensors.items() if re.match(pattern, n)}
 
 
 def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -114,20 +138,117 @@ def counted(file: ForeignFile, used: Mapping[str, Tensor], **parts: str) -> dict
 
 
 def resnet_arch(tensors: Mapping[str, Tensor]) -> str:
-    """The ResNet whose tensors, by torchvision's names, these are; empty if none."""
+    """The ResNet, ResNeXt or wide ResNet whose tensors, by torchvision's names, these are; empty if none."""
     depths = tuple(
         len({name.split(".")[1] for name in tensors if name.startswith(f"layer{stage}.")})
         for stage in range(1, 5)
     )
-    bottleneck = "layer1.0.conv3.weight" in tensors
-    known: dict[tuple[tuple[int, ...], bool], str] = {
-        ((2, 2, 2, 2), False): "resnet18",
-        ((3, 4, 6, 3), False): "resnet34",
-        ((3, 4, 6, 3), True): "resnet50",
-        ((3, 4, 23, 3), True): "resnet101",
-        ((3, 8, 36, 3), True): "resnet152",
+    known: dict[tuple[tuple[int, ...], tuple[int, ...]], str] = {
+        ((2, 2, 2, 2), (64, 64)): "resnet18",
+        ((3, 4, 6, 3), (64, 64)): "resnet34",
+        ((3, 4, 6, 3), (64, 64, 256)): "resnet50",
+        ((3, 4, 23, 3), (64, 64, 256)): "resnet101",
+        ((3, 8, 36, 3), (64, 64, 256)): "resnet152",
+        ((3, 4, 6, 3), (128, 4, 256)): "resnext50_32x4d",
+        ((3, 4, 23, 3), (256, 8, 256)): "resnext101_32x8d",
+        ((3, 4, 23, 3), (256, 4, 256)): "resnext101_64x4d",
+        ((3, 4, 6, 3), (128, 128, 256)): "wide_resnet50_2",
+        ((3, 4, 23, 3), (128, 128, 256)): "wide_resnet101_2",
     }
-    return known.get((depths, bottleneck), "")
+    second = tensors.get("layer1.0.conv2.weight")
+    third = tensors.get("layer1.0.conv3.weight")
+    widths = () if second is None else (*second.shape[:2], *(() if third is None else third.shape[:1]))
+    return known.get((depths, widths), "")
+
+
+def resnet(file: ForeignFile, tensors: Mapping[str, Tensor], where: str) -> tuple[str, dict[str, Tensor]]:
+    """The ResNet that tensors by torchvision's names are, and they without what else there is (a classifier).
+
+    Args:
+        file: where they are from.
+        tensors: by their names within the network.
+        where: what the file calls the network.
+
+    Raises:
+        WeightsError: they are none, or one for images of 32 pixels.
+    """
+    kept = {n: t for n, t in tensors.items() if n.startswith(("conv1.", "bn1.", "layer"))}
+    stem = kept.get("conv1.weight")
+    if (stem is not None and stem.shape[2:] == (3, 3)) or any(".shortcut." in name for name in kept):
+        raise WeightsError(
+            f"{file.path}: its {where} is a ResNet for images of 32 pixels (a stem of 3x3 pixels, without "
+            "pooling); expected torchvision's, of 7x7. At a film's size it would need 16 times the memory; "
+            "train torchvision's ResNet in its place"
+        )
+    arch = resnet_arch(kept)
+    if not arch:
+        raise WeightsError(
+            f"{file.path}: its {where} is no ResNet, ResNeXt or wide ResNet of torchvision; if it is a plain "
+            "state dict of another network, say of which, as --arch resnet50d"
+        )
+    return arch, kept
+
+
+def matches(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are all that a network has, each of its shape, and no more of its layers."""
+    return all(n in given and alike(given[n], t) for n, t in own.items() if not n.endswith(COUNTER)) and not (
+        surplus(given, own)
+    )
+
+
+def fitting(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int:
+    """How many tensors of a network there are, each of its shape."""
+    return sum(name in given and alike(given[name], tensor) for name, tensor in own.items())
+
+
+def alike(given: Tensor, own: Tensor) -> bool:
+    """Whether one can stand for the other: of equal shape, or a stem of three channels for one."""
+    stems = given.ndim == own.ndim == 4 and (given.shape[1], own.shape[1]) == (3, 1)
+    return given.shape == own.shape or stems
+
+
+def surplus(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Names within the parts of a network that it has not: those of a deeper network, or of another.
+
+    A ResNet-34 has all tensors of a ResNet-18 and more blocks; an SE-ResNet all of a ResNet and more in each.
+    """
+    parts = {name.split(".")[0] for name in own} - {*HEADS}
+    more = (name for name in given if name not in own and name.split(".")[0] in parts)
+    return sorted(name for name in more if not re.match(BUFFERS, name))
+
+
+@cache
+def _timm_tensors(arch: str) -> dict[str, Tensor]:
+    """The tensors of a network of timm without a classifier, on one channel: their shapes alone."""
+    with torch.device("meta"):
+        return dict(timm.create_model(arch, in_chans=1, num_classes=0).state_dict())
+
+
+def timm_arch(file: ForeignFile, tensors: Mapping[str, Tensor], like: str, sizes: str) -> str:
+    """The network of timm that has these tensors, or else the one that has most of them.
+
+    Args:
+        file: where they are from.
+        tensors: by timm's names, without a classifier.
+        like: a pattern of timm's names, as `convnext*`.
+        sizes: a regular expression of what is in the name between underscores, so that few are built.
+
+    Raises:
+        WeightsError: none is of such a size, or several have these tensors.
+    """
+    near = [name for name in timm.list_models(like) if re.search(rf"_({sizes})(_|$)", name)]
+    found = [name for name in near if matches(tensors, _timm_tensors(name))]
+    if not near:
+        raise WeightsError(
+            f"{file.path}: has names as timm's {like} have, and is none of them; if it is a plain state dict "
+            "of another network of timm, say of which with --arch"
+        )
+    if len(found) > 1:
+        raise WeightsError(
+            f"{file.path}: has all the tensors of {', '.join(found)}, which differ in what is in no file: "
+            f"how they pad, or an epsilon. Say which it is: {' or '.join(f'--arch {one}' for one in found)}"
+        )
+    return found[0] if found else max(near, key=lambda name: fitting(tensors, _timm_tensors(name)))
 
 
 def vit_arch(tensors: Mapping[str, Tensor], suffix: str = "") -> str:

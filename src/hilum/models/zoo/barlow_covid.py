@@ -6,17 +6,13 @@ is not used), `projector.*` and `bn.*`. The embedding is the mean over places. F
 in [0, 1], without normalisation; the fit outside of training is recorded nowhere.
 """
 
-from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, dropped, resnet_arch, under
+from hilum.models.zoo._family import Family, Plan, counted, resnet, under
 
 
 def _read(file: ForeignFile) -> Plan:
-    kept = dropped(under(file.tensors, "backbone.net."), r"fc\.")
-    arch = resnet_arch(kept)
-    if not arch:
-        raise WeightsError(f"{file.path}: its backbone.net is no ResNet")
+    arch, kept = resnet(file, under(file.tensors, "backbone.net."), "backbone.net")
     left = counted(file, kept, head=r"^backbone\.net\.fc\.", projector=r"^(projector|bn)\.")
     return Plan(arch, InputSpec(side=224, fit="crop", mean=0.0, std=1.0), kept, left=left)
 

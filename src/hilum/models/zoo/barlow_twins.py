@@ -8,15 +8,13 @@ barlow_twins` reads it. The embedding is the mean over places.
 
 from dataclasses import replace
 
-from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import IMAGENET, Family, Plan, counted
+from hilum.models.zoo._family import Family, Plan, counted, in_colour
 from hilum.models.zoo.torchvision_resnet import plain_resnet
 
 
 def _read(file: ForeignFile) -> Plan:
-    spec = InputSpec(side=224, fit="crop", crop=224 / 256, **IMAGENET)  # type: ignore[arg-type]
-    plan = plain_resnet(file, spec)
+    plan = plain_resnet(file, in_colour(224, crop=224 / 256))
     left = counted(
         file,
         plan.tensors,

@@ -7,15 +7,14 @@ of 256 pixels; its ten crops are the middle one here. The embedding is the mean 
 """
 
 from hilum.errors import WeightsError
-from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.zoo._family import (
-    IMAGENET,
     Family,
     Plan,
     counted,
     densenet_arch,
     densenet_names,
+    in_colour,
     under,
     without_module,
 )
@@ -27,8 +26,7 @@ def _read(file: ForeignFile) -> Plan:
     if densenet_arch(kept) != "densenet121":
         raise WeightsError(f"{file.path}: its densenet121 is no DenseNet-121")
     left = counted(file, kept, optimizer="^optim", head=r"\.classifier\.")
-    spec = InputSpec(side=224, fit="crop", crop=224 / 256, **IMAGENET)  # type: ignore[arg-type]
-    return Plan("densenet121", spec, kept, left=left)
+    return Plan("densenet121", in_colour(224, crop=224 / 256), kept, left=left)
 
 
 FAMILY = Family(

@@ -8,14 +8,13 @@ latter has a classifier is not known, and does not matter. The embedding is the 
 
 from dataclasses import replace
 
-from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import IMAGENET, Family, Plan, counted
+from hilum.models.zoo._family import Family, Plan, counted, in_colour
 from hilum.models.zoo.torchvision_resnet import plain_resnet
 
 
 def _read(file: ForeignFile) -> Plan:
-    plan = plain_resnet(file, InputSpec(side=224, fit="pad", **IMAGENET))  # type: ignore[arg-type]
+    plan = plain_resnet(file, in_colour(224, "pad"))
     left = counted(
         file,
         plan.tensors,

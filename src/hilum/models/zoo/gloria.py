@@ -1,25 +1,21 @@
 """GLoRIA: a ResNet-50 or ResNet-18 trained against whole reports and their words, on CheXpert.
 
 Huang et al. 2021, https://github.com/marshuang80/gloria. Files: Lightning checkpoints {state_dict,
-hyper_parameters, ...} with `gloria.img_encoder.model.*`, two embedders, and the text encoder. What counts of
-a name is what comes after the last `gloria.`, as in its own loader. The image, 224 of 256 pixels, is enlarged
-to 299 pixels inside of the network. The embedding is the mean over places, before the embedders.
+hyper_parameters, ...} with `gloria.img_encoder.model.*`, two embedders, and the text encoder. What is before
+`img_encoder.` in a name does not count, as in its own loader: its classifiers have `model.` there. The image,
+224 of 256 pixels, is enlarged to 299 pixels inside of the network. The embedding is the mean over places,
+before the embedders.
 """
 
-import re
-
-from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, dropped, resnet_arch, under
+from hilum.models.zoo._family import Family, Plan, after, counted, resnet
+
+_MODEL = r"(.*\.)?img_encoder\.model\."
 
 
 def _read(file: ForeignFile) -> Plan:
-    named = {re.sub(r"^(state_dict\.)?(.*gloria\.)?", "", name): t for name, t in file.tensors.items()}
-    kept = dropped(under(named, "img_encoder.model."), r"fc\.")
-    arch = resnet_arch(kept)
-    if not arch:
-        raise WeightsError(f"{file.path}: its img_encoder.model is no ResNet")
+    arch, kept = resnet(file, after(file.tensors, _MODEL), "img_encoder.model")
     left = counted(
         file,
         kept,
@@ -37,8 +33,8 @@ FAMILY = Family(
     source="https://github.com/marshuang80/gloria",
     licence="not stated; weights by the terms of CheXpert",
     keys=(
-        r"(state_dict\.)?(.*\.)?img_encoder\.model\.conv1\.weight$",
-        r"(state_dict\.)?(.*\.)?img_encoder\.global_embedder\.weight$",
+        _MODEL + r"conv1\.weight$",
+        r"(.*\.)?img_encoder\.global_embedder\.weight$",
     ),
     read=_read,
 )

@@ -1,10 +1,12 @@
-"""SE-ResNeXt-101 (32x4d) for ChestX-ray14, which a detector of RSNA's pneumonia challenge started from.
+"""SE-ResNeXt-101 and 50 (32x4d) for ChestX-ray14 and for RSNA's pneumonia challenge.
 
-Gabruseva et al. 2020, https://github.com/tatigabru/kaggle-rsna. Files: a flat state dict with
-`encoder.layer0.*` to `encoder.layer4.*` by the names of Cadene's pretrainedmodels, which timm keeps as
-`legacy_seresnext101_32x4d`, and a classifier `fc15.*`; SE-ResNeXt-50 likewise. The detector saw whole square
-films at 512 pixels in [0, 1], three times the same, without normalisation; how the classifier saw them is
-recorded nowhere. The embedding is the mean over places.
+Gabruseva et al. 2020, https://github.com/tatigabru/kaggle-rsna. Files: of the classifier for ChestX-ray14 a
+flat state dict with `encoder.layer0.*` to `encoder.layer4.*` by the names of Cadene's pretrainedmodels, which
+timm keeps as `legacy_seresnext101_32x4d`, and `fc15.*`, as far as is known: the code that made it was not
+published. Of the detectors a whole pickled module, whose class is not imported here, with the same
+`encoder.*` beside its pyramid and heads. The detector saw whole square films at 512 pixels in [0, 1], three
+times the same, without normalisation; how the classifier saw them is recorded nowhere. The embedding is the
+mean over places.
 """
 
 from hilum.errors import WeightsError
@@ -25,19 +27,19 @@ def _read(file: ForeignFile) -> Plan:
     depth = _DEPTHS.get(second, {}).get(third)
     if depth is None:
         raise WeightsError(f"{file.path}: its encoder is neither SE-ResNeXt-50 nor 101")
-    left = counted(file, kept, head=r"(^|\.)fc15\.")
+    left = counted(file, kept, head=r"(^|\.)fc15\.", detector=r"(^|\.)(fpn|\w+Model)\.")
     spec = InputSpec(side=512, fit="squash", mean=0.0, std=1.0)
     return Plan(f"legacy_seresnext{depth}_32x4d", spec, kept, left=left)
 
 
 FAMILY = Family(
-    name="SE-ResNeXt of kaggle-rsna, ChestX-ray14",
+    name="SE-ResNeXt of kaggle-rsna",
     source="https://github.com/tatigabru/kaggle-rsna",
-    licence="MIT (code); weights by the terms of ChestX-ray14",
+    licence="MIT (code); weights by the terms of ChestX-ray14 and RSNA's challenge",
     keys=(
         r"(module\.)?encoder\.layer0\.conv1\.weight$",
         r"(module\.)?encoder\.layer1\.0\.se_module\.fc1\.weight$",
-        r"(module\.)?fc15\.",
+        r"(module\.)?(fc15|fpn)\.",
     ),
     read=_read,
 )

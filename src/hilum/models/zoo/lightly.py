@@ -6,25 +6,14 @@ a state dict with a Sequential of its children, `backbone.0.*` (the stem), `back
 `torchvision_resnet`. Nothing in such a file says how it saw films. The embedding is the mean over places.
 """
 
-from hilum.errors import WeightsError
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    counted,
-    from_children,
-    resnet_arch,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, from_children, resnet, under, without_module
 
 
 def _read(file: ForeignFile) -> Plan:
     every = without_module(file.tensors)
-    kept = from_children(under(under(every, "state_dict.") or every, "backbone."))
-    arch = resnet_arch(kept)
-    if not arch:
-        raise WeightsError(f"{file.path}: its backbone is no ResNet of torchvision, taken apart")
+    children = from_children(under(under(every, "state_dict.") or every, "backbone."))
+    arch, kept = resnet(file, children, "backbone")
     left = counted(
         file,
         kept,

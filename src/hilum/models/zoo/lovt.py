@@ -9,13 +9,11 @@ Its code computes mean and deviation of the films in training; those of MIMIC-CX
 they are those of RSNA's, which its evaluation used.
 """
 
-import re
 from dataclasses import replace
 
-from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, resnet_arch
+from hilum.models.zoo._family import Family, Plan, after, counted, resnet
 from hilum.models.zoo.torchvision_resnet import plain_resnet
 
 MEAN, STD = 0.48988, 0.24818
@@ -32,13 +30,11 @@ def _read(file: ForeignFile) -> Plan:
         "text_encoder": r"^state_dict\.model_[ab]\.encoder\.",
         "attention_and_losses": r"^state_dict\.",
     }
-    kept = {re.sub(_SCAN, "", n): t for n, t in file.tensors.items() if re.match(_SCAN, n)}
-    if not kept:
+    named = after(file.tensors, _SCAN)
+    if not named:
         plan = plain_resnet(file, spec)
         return replace(plan, left=counted(file, plan.tensors, **parts))
-    arch = resnet_arch(kept)
-    if not arch:
-        raise WeightsError(f"{file.path}: its backbone_layers are no ResNet")
+    arch, kept = resnet(file, named, "backbone_layers")
     return Plan(arch, spec, kept, left=counted(file, kept, **parts))
 
 

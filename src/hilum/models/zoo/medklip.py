@@ -7,18 +7,9 @@ are left out. The embedding is the mean over places of layer3, 1024 numbers.
 """
 
 from hilum.errors import WeightsError
-from hilum.images.spec import InputSpec
 from hilum.models.architectures import TO_LAYER3
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import (
-    IMAGENET,
-    Family,
-    Plan,
-    counted,
-    from_children,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, from_children, in_colour, under, without_module
 
 _BLOCKS = {(6, True): "resnet50", (2, False): "resnet18"}
 """By the blocks of layer3, and whether they have three convolutions: what its code builds."""
@@ -39,8 +30,7 @@ def _read(file: ForeignFile) -> Plan:
         heads=r"\.(res_l\d|classifier|cl_fc|disease_embedding_layer)\.",
         decoder=r"\.decoder\.",
     )
-    spec = InputSpec(side=224, fit="squash", **IMAGENET)  # type: ignore[arg-type]
-    return Plan(arch + TO_LAYER3, spec, kept, left=left)
+    return Plan(arch + TO_LAYER3, in_colour(224, "squash"), kept, left=left)
 
 
 FAMILY = Family(

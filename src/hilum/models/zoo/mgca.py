@@ -11,13 +11,17 @@ from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import MEAN, Pooling
-from hilum.models.zoo._family import Family, Plan, counted, dropped, resnet_arch, under, vit_arch
+from hilum.models.zoo._family import Family, Plan, counted, resnet, under, vit_arch
 
 
 def _read(file: ForeignFile) -> Plan:
-    kept = dropped(under(file.tensors, "state_dict.img_encoder_q.model."), r"fc\.")
-    resnet, vit = resnet_arch(kept), vit_arch(kept, "_224")
-    if not (resnet or vit):
+    kept = under(file.tensors, "state_dict.img_encoder_q.model.")
+    convolutional = "conv1.weight" in kept
+    if convolutional:
+        arch, kept = resnet(file, kept, "img_encoder_q.model")
+    else:
+        arch = vit_arch(kept, "_224")
+    if not arch:
         raise WeightsError(f"{file.path}: its img_encoder_q.model is neither a ResNet nor a plain ViT")
     left = counted(
         file,
@@ -27,8 +31,9 @@ def _read(file: ForeignFile) -> Plan:
         text_encoder=r"text_encoder_q\.",
         prototypes_and_attention=r"(prototype_layer|atten_layer)",
     )
-    spec = InputSpec(side=224, fit="pad", mean=0.5, std=0.5, crop=224 / 256, upsample=299 if resnet else 0)
-    return Plan(resnet or vit, spec, kept, pooling=MEAN if resnet else Pooling("token"), left=left)
+    larger = 299 if convolutional else 0
+    spec = InputSpec(side=224, fit="pad", mean=0.5, std=0.5, crop=224 / 256, upsample=larger)
+    return Plan(arch, spec, kept, pooling=MEAN if convolutional else Pooling("token"), left=left)
 
 
 FAMILY = Family(

@@ -7,28 +7,38 @@ The embedding is the mean over places, or the class token. Its ViT with a convol
 `moco_004_hybrid`.
 """
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from hilum.errors import WeightsError
-from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import MEAN, Pooling
-from hilum.models.zoo._family import IMAGENET, Family, Plan, counted, dropped, renamed, resnet_arch, vit_arch
+from hilum.models.zoo._family import (
+    Family,
+    Plan,
+    after,
+    counted,
+    dropped,
+    in_colour,
+    renamed,
+    resnet,
+    vit_arch,
+)
 
 _QUERY = r"(model_state\.)?(module\.)?encoder_q(_state)?\."
 
 
 def _read(file: ForeignFile) -> Plan:
-    query = {re.sub(f"^{_QUERY}", "", n): t for n, t in file.tensors.items() if re.match(_QUERY, n)}
-    kept = dropped(query, r"fc\.", r"heads?\.")
-    if "conv_proj.weight" in kept:
-        kept = _timm_vit(kept)
-    arch = resnet_arch(kept)
-    vit = vit_arch(kept, "_224")
-    if not (arch or vit):
+    query = after(file.tensors, _QUERY)
+    convolutional = "conv1.weight" in query
+    if convolutional:
+        arch, kept = resnet(file, query, "encoder_q")
+    else:
+        kept = dropped(query, r"heads?\.")
+        kept = _timm_vit(kept) if "conv_proj.weight" in kept else kept
+        arch = vit_arch(kept, "_224")
+    if not arch:
         raise WeightsError(f"{file.path}: its encoder_q is neither a ResNet nor a ViT of torchvision or timm")
     left = counted(
         file,
@@ -39,8 +49,8 @@ def _read(file: ForeignFile) -> Plan:
         projection_head=r"mlp_q(_state)?\.",
         head=r"\.(fc|heads?)\.",
     )
-    spec = InputSpec(side=224, fit="crop", crop=224 / 256, **IMAGENET)  # type: ignore[arg-type]
-    return Plan(arch or vit, spec, kept, pooling=MEAN if arch else Pooling("token"), left=left)
+    pooling = MEAN if convolutional else Pooling("token")
+    return Plan(arch, in_colour(224, crop=224 / 256), kept, pooling=pooling, left=left)
 
 
 def _timm_vit(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

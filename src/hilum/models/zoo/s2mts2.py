@@ -7,14 +7,15 @@ nowhere: 224 pixels is the usual one, and the fit is ours.
 """
 
 from hilum.errors import WeightsError
-from hilum.images.spec import InputSpec
 from hilum.models.architectures import LEAKY
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import IMAGENET, Family, Plan, counted, densenet_arch, under, without_module
+from hilum.models.zoo._family import Family, Plan, after, counted, densenet_arch, in_colour
+
+_QUERY = r"(state_dict\.)?(module\.)?encoder_q\."
 
 
 def _read(file: ForeignFile) -> Plan:
-    query = under(without_module(under(file.tensors, "state_dict.")), "encoder_q.")
+    query = after(file.tensors, _QUERY)
     kept = {name: tensor for name, tensor in query.items() if name.startswith("features.")}
     if densenet_arch(kept) != "densenet121":
         raise WeightsError(f"{file.path}: its encoder_q is no DenseNet-121")
@@ -26,8 +27,7 @@ def _read(file: ForeignFile) -> Plan:
         momentum_encoder="encoder_k",
         queue="queue",
     )
-    spec = InputSpec(side=224, fit="crop", **IMAGENET)  # type: ignore[arg-type]
-    return Plan(LEAKY, spec, kept, left=left)
+    return Plan(LEAKY, in_colour(224), kept, left=left)
 
 
 FAMILY = Family(
@@ -35,8 +35,8 @@ FAMILY = Family(
     source="https://arxiv.org/abs/2103.03629",
     licence="not stated; weights by the terms of CheXpert",
     keys=(
-        r"state_dict\.(module\.)?encoder_q\.features\.conv0\.weight$",
-        r"state_dict\.(module\.)?encoder_q\.classifier_group\.",
+        _QUERY + r"features\.conv0\.weight$",
+        _QUERY + r"classifier_group\.",
     ),
     read=_read,
 )

@@ -11,30 +11,16 @@ and deviation of RSNA's.
 
 import ast
 
-from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, resnet_arch, under, without_module
+from hilum.models.zoo._family import Family, Plan, counted, resnet, under, without_module
 from hilum.models.zoo.lovt import MEAN, STD
 
 
 def _read(file: ForeignFile) -> Plan:
-    kept = under(without_module(under(file.tensors, "model.")), "encoder.")
-    stem = tuple(kept["conv1.weight"].shape[2:])
-    if stem == (3, 3) or any(".shortcut." in name for name in kept):
-        raise WeightsError(
-            f"{file.path}: is a ResNet for images of 32 pixels, as SupContrast has it (a stem of "
-            f"{stem[0]}x{stem[1]} pixels, without pooling); expected torchvision's, of 7x7. At a film's size "
-            "it would need 16 times the memory; train torchvision's ResNet in its place"
-        )
-    arch = resnet_arch(kept)
-    if not arch:
-        raise WeightsError(f"{file.path}: its encoder is no ResNet-18, 34, 50, 101 or 152")
-    of_resnet = {n: t for n, t in kept.items() if not n.startswith("fc.")}
-    left = counted(
-        file, of_resnet, optimizer="^optimizer", head=r"^model\.(module\.)?(head|fc|encoder\..*fc)\."
-    )
-    return Plan(arch, _spec(file), of_resnet, left=left)
+    arch, kept = resnet(file, under(without_module(under(file.tensors, "model.")), "encoder."), "encoder")
+    left = counted(file, kept, optimizer="^optimizer", head=r"^model\.(module\.)?(head|fc|encoder\..*fc)\.")
+    return Plan(arch, _spec(file), kept, left=left)
 
 
 def _spec(file: ForeignFile) -> InputSpec:

@@ -11,10 +11,9 @@ import re
 
 from torch import Tensor
 
-from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, densenet_arch, resnet_arch
+from hilum.models.zoo._family import Family, Plan, counted, densenet_arch, resnet
 
 _FINDINGS = 18
 
@@ -31,12 +30,12 @@ def _fits(file: ForeignFile) -> bool:
 
 
 def _read(file: ForeignFile) -> Plan:
-    kept = {n: t for n, t in _named(file).items() if re.match(r"features\.|conv1\.|bn1\.|layer\d\.", n)}
-    arch = densenet_arch(kept) or resnet_arch(kept)
+    named = _named(file)
+    kept = {n: t for n, t in named.items() if n.startswith("features.")}
+    arch, side = densenet_arch(kept), 224
     if not arch:
-        raise WeightsError(f"{file.path}: is neither a DenseNet nor a ResNet of TorchXRayVision")
+        (arch, kept), side = resnet(file, named, "network"), 512
     left = counted(file, kept, head=r"(^|\.)(classifier|fc)\.", thresholds="op_threshs")
-    side = 224 if arch.startswith("densenet") else 512
     return Plan(arch, InputSpec(side=side, fit="crop", mean=0.5, std=1 / 2048), kept, left=left)
 
 

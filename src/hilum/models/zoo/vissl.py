@@ -6,18 +6,14 @@ to torchvision is a `torchvision_resnet`. Nothing in such a file says how it saw
 mean over places.
 """
 
-from hilum.errors import WeightsError
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, resnet_arch, under
+from hilum.models.zoo._family import Family, Plan, counted, resnet, under
 
 _TRUNK = "classy_state_dict.base_model.model.trunk._feature_blocks."
 
 
 def _read(file: ForeignFile) -> Plan:
-    kept = under(file.tensors, _TRUNK)
-    arch = resnet_arch(kept)
-    if not arch:
-        raise WeightsError(f"{file.path}: its trunk is no ResNet")
+    arch, kept = resnet(file, under(file.tensors, _TRUNK), "trunk")
     left = counted(file, kept, heads=r"\.model\.heads\.", optimizer="optim", loss=r"\.loss\.")
     return Plan(arch, None, kept, left=left)
 
