@@ -140,7 +140,7 @@ def open_foreign(
         name, about, plan = _generic(file, arch)
     spec = plan.input or input_spec
     if preprocessing == "clip":
-        spec = InputSpec(side=224, fit="squash", **CLIP)  # type: ignore[arg-type]
+        spec = InputSpec(side=224, fit="squash", upsample=spec.upsample, **CLIP)  # type: ignore[arg-type]
     elif preprocessing == "settings":
         spec = replace(input_spec, upsample=spec.upsample)
     used = plan.pooling if pooling is None else pooling
