@@ -10,7 +10,7 @@ from PIL import Image
 
 import hilum
 from hilum.cli import main
-from hilum.errors import ConfigError, DependencyError, MissingError, RecordsError
+from hilum.errors import ConfigError, DependencyError, MissingError, OutputError, RecordsError
 from hilum.images.phantom import write_phantoms
 from hilum.models.weights import load
 from hilum.report.report import Report
@@ -48,13 +48,17 @@ def words(place, *more):
     ]  # fmt: skip
 
 
-def test_logistic_regression_by_its_flags(place):
+def test_logistic_regression_by_its_flags(place, capsys):
     assert main(words(place, "--freeze_backbone", "True", "--use_logreg", "True", "--name", "logreg")) == 0
-    report = Report.read(place / "out" / "logreg" / "report.json")
+    report = Report.read(place / "out" / "logreg-mococxr-logistic" / "report.json")
     test = pd.read_csv(place / "test.csv")
     assert {e.finding for e in report.estimates} >= {"Cardiomegaly", "Consolidation"}
     assert report.provenance["settings"]["penalty"] == 0.0327
     assert report.provenance["settings"]["preprocessing"] == "clip"
+    fewer = words(place, "--freeze_backbone", "--use_logreg", "--name", "logreg", "--max_iter", "9")
+    capsys.readouterr()
+    assert main(fewer) == OutputError.exit_code
+    assert "--out is --chk_dir and --name here" in capsys.readouterr().err
     table = pd.read_csv(place / "out" / "logreg.csv", dtype=str)
     assert (table["split"] == "test").sum() == len(test)
 
@@ -62,7 +66,7 @@ def test_logistic_regression_by_its_flags(place):
 def test_a_linear_probe_by_its_flags(place):
     more = ("--freeze_backbone", "--num_epochs", "1", "--name", "linear", "--patient_column", "patient")
     assert main(words(place, *more)) == 0
-    settings = Report.read(place / "out" / "linear" / "report.json").provenance["settings"]
+    settings = Report.read(place / "out" / "linear-mococxr-linear" / "report.json").provenance["settings"]
     assert (settings["fit"], settings["optimizer"], settings["lr"]) == ("linear", "sgd", 0.001)
     assert (settings["momentum"], settings["schedule"], settings["batch_size"]) == (0.9, "constant", 32)
 
@@ -181,14 +185,16 @@ def test_one_column_of_classes_is_fitted_by_one_softmax(place, tmp_path):
         "--chk_dir", f"{tmp_path}/out", "--datapt_dir", f"{tmp_path}/store", "--gpu_ids", "-1",
     ]  # fmt: skip
     assert main(words) == 0
-    settings = Report.read(tmp_path / "out" / "data_default" / "report.json").provenance["settings"]
+    settings = Report.read(tmp_path / "out" / "data_default-mococxr-logistic" / "report.json").provenance[
+        "settings"
+    ]
     assert (settings["penalty"], settings["exclusive"], settings["max_iter"]) == (0.316, True, 500)
     joined = pd.read_csv(tmp_path / "out" / "data_default.csv", dtype=str, keep_default_na=False)
     kinds = [f"kind {number}" for number in range(4)]
     assert list(joined)[3:] == kinds
     assert joined.loc[0, kinds].tolist() == [""] * 4  # a class that is not known is no class of its own
     assert (joined.loc[1:, kinds].astype(int).sum(axis=1) == 1).all()
-    scores = pd.read_csv(tmp_path / "out" / "data_default" / "predictions.csv")[kinds]
+    scores = pd.read_csv(tmp_path / "out" / "data_default-mococxr-logistic" / "predictions.csv")[kinds]
     np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-4)
     assert len(table) == len(joined)
 

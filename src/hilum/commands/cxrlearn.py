@@ -73,7 +73,7 @@ class Settings(Config):
     patient_column: str = ""
     """The column of patients, which cxrlearn had not; empty: every film counts as a patient of its own."""
     name: str = "data_default"
-    """Of the run."""
+    """What the runs on these CSVs are called; the model and the fit come after it: name-gloria-linear."""
     chk_dir: Path = Path("pt-finetune")
     """Folder of the runs: weights, predictions, report."""
     datapt_dir: Path = Path("~/.cache/hilum")
@@ -129,7 +129,8 @@ def cxrlearn(config: Settings) -> Path:
     """
     _check(config)
     encoder, device = _encoder(config), _device(config.gpu_ids)
-    run = config.chk_dir / config.name
+    fit = "finetune" if not config.freeze_backbone else "logistic" if config.use_logreg else "linear"
+    run = config.chk_dir / f"{config.name}-{config.model}-{fit}"
     table = config.chk_dir / f"{config.name}.csv"
     joined, exclusive = _joined(config)
     if not table.exists():
@@ -139,7 +140,6 @@ def cxrlearn(config: Settings) -> Path:
         index=False
     ):
         raise OutputError(f"{table}: holds other films than these CSVs; give another --name or --chk_dir")
-    fit = "finetune" if not config.freeze_backbone else "logistic" if config.use_logreg else "linear"
     settings: dict[str, Any] = {
         "penalty": 0.316 if exclusive else 0.0327, "max_iter": config.max_iter,
     } if fit == "logistic" else {
@@ -154,10 +154,13 @@ def cxrlearn(config: Settings) -> Path:
             "of the CSVs are not noticed, and intervals are too narrow where patients have several"
         )
     transfer = function("transfer")
-    done: Path = transfer(
-        records=table, findings=list(joined)[3:], exclusive=exclusive, fit=fit, out=run,
-        store=config.datapt_dir, shots=config.fewshot_perclass, device=device, **encoder, **settings,
-    )  # fmt: skip
+    try:
+        done: Path = transfer(
+            records=table, findings=list(joined)[3:], exclusive=exclusive, fit=fit, out=run,
+            store=config.datapt_dir, shots=config.fewshot_perclass, device=device, **encoder, **settings,
+        )  # fmt: skip
+    except OutputError as error:
+        raise OutputError(f"{error} (--out is --chk_dir and --name here)") from None
     for estimate in Report.read(done / "report.json").estimates:
         if estimate.metric == "auroc" and estimate.finding in list(joined):
             shown = interval(estimate.value, estimate.low, estimate.high)
