@@ -285,6 +285,7 @@ def test_a_checkpoint_of_lightning_opens(tmp_path):
         assert len(found.tensors) == 4
         facts = found.facts
         assert (facts["epoch"], facts["args.arch"], facts["hyper_parameters.lr"]) == (5, "resnet50", 0.1)
+        assert not any(name.startswith(("auc", "curve")) for name in facts)
         assert "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint" in found.stubs
         assert "omegaconf.dictconfig.DictConfig" in found.stubs
 

@@ -333,6 +333,8 @@ def _in_stub(stub: Stub) -> Iterator[tuple[str, object]]:
         told = (*stub.args, *(stub.state if isinstance(stub.state, tuple) else ()))
         yield from (("", part) for part in told if isinstance(part, Tensor))
         return
+    if stub.name.startswith("numpy."):  # no tensor is in its numbers, and what else is there is its layout
+        return
     yield from ((str(place), arg) for place, arg in enumerate(stub.args) if _holds(arg))
     yield from ((_label(key), value) for key, value in stub.items)
     if stub.state is not None:

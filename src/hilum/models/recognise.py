@@ -55,13 +55,6 @@ class Loaded:
 
     def lines(self) -> list[str]:
         """It in words."""
-        spec = self.input
-        colour = (
-            f", then three channels by {spec.colour_mean} and {spec.colour_std}" if spec.colour_mean else ""
-        )
-        seen = f"{spec.side} pixels, {spec.fit}, mean {spec.mean:.6g}, std {spec.std:.6g}{colour}"
-        seen += f", the middle {spec.crop:g} of the film" if spec.crop < 1 else ""
-        seen += f", enlarged to {spec.upsample}" if spec.upsample else ""
         rest = ", ".join(f"{count} {what}" for what, count in self.left.items())
         about = self.about
         told = {
@@ -73,11 +66,20 @@ class Loaded:
             "left out": rest,
             "unexpected": ", ".join(self.unexpected[:SHOWN]),
             "adapted": "; ".join(self.adapted),
-            "sees": seen,
+            "sees": seen(self.input),
             "not imported": ", ".join(self.stubs[:SHOWN]),
             "sha256": self.sha256,
         }
         return [f"{name}: {value}" for name, value in told.items() if value]
+
+
+def seen(spec: InputSpec) -> str:
+    """How an encoder sees films, in words."""
+    said = f"{spec.side} pixels, {spec.fit}, mean {spec.mean:.6g}, std {spec.std:.6g}"
+    if spec.colour_mean:
+        said += f", then three channels by {spec.colour_mean} and {spec.colour_std}"
+    said += f", the middle {spec.crop:g} of the film" if spec.crop < 1 else ""
+    return said + (f", enlarged to {spec.upsample}" if spec.upsample else "")
 
 
 @cache

@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
-from hilum.commands._open import input_spec
+from hilum.commands._open import input_spec, pooling_of
 from hilum.config import EncoderConfig
-from hilum.models.recognise import open_foreign
+from hilum.models.recognise import open_foreign, seen
 from hilum.models.weights import locate, read_header
 
 EXAMPLE = "hilum encoder inspect chexzero.pt"
@@ -34,11 +34,11 @@ def inspect(config: Settings) -> None:
     path = locate(config.file)
     header = read_header(path)
     if header is not None:
-        spec = header.input
+        pooling = header.pooling
+        projected = f", projected to {pooling.project} numbers" if pooling.project else ""
         log.info(
-            "%s: a file of this library\n  kind: %s\n  encoder: %s\n  sees: %d pixels, %s, mean %g, std %g"
-            "%s%s%s",
-            path, header.kind, header.arch, spec.side, spec.fit, spec.mean, spec.std,
+            "%s: a file of this library\n  kind: %s\n  encoder: %s\n  sees: %s\n  embedding: %s%s%s%s%s",
+            path, header.kind, header.arch, seen(header.input), pooling.pool, projected,
             f"\n  findings: {', '.join(header.findings)}" if header.findings else "",
             f"\n  began as: {header.parent}" if header.parent else "",
             f"\n  notes: {header.notes}" if header.notes else "",
@@ -51,6 +51,7 @@ def inspect(config: Settings) -> None:
         arch=config.arch,
         input_spec=input_spec(config),
         options=config.arch_options,
+        pooling=pooling_of(config),
     )
     weights = sum(p.numel() for p in encoder.parameters())
     log.info(
