@@ -10,6 +10,7 @@ from PIL import Image
 
 import hilum
 from hilum.cli import main
+from hilum.commands.cxrlearn import Settings, _encoder
 from hilum.errors import ConfigError, DependencyError, MissingError, OutputError, RecordsError
 from hilum.images.phantom import write_phantoms
 from hilum.models.weights import load
@@ -236,3 +237,12 @@ def test_a_flag_that_would_not_be_read_is_refused(place, more, said):
         given |= {"model": "mococxr", "arch": "resnet18"}
     with pytest.raises((ConfigError, MissingError), match=said):
         hilum.cxrlearn(**given | more)
+
+
+def test_768_numbers_are_the_class_token_before_clips_projection(tmp_path):
+    (tmp_path / "chexzero.pt").write_bytes(b"")
+    given = {"train_csv": "train.csv", "path_column": "Path", "class_columns": ["Edema"], "num_classes": 1,
+             "model": "cxr-repair", "pretrained_dir": tmp_path}  # fmt: skip
+    shared = {"init": str(tmp_path / "chexzero.pt"), "family": "chexzero", "preprocessing": "clip"}
+    assert _encoder(Settings(**given)) == shared
+    assert _encoder(Settings(**given, cxr_repair_layer_dim=768)) == {**shared, "pool": "token"}

@@ -10,7 +10,7 @@ import torch
 
 import hilum
 from hilum.cli import main
-from hilum.errors import OutputError, WeightsError
+from hilum.errors import ConfigError, OutputError, WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder
 from hilum.models.weights import load, to_bytes
@@ -149,3 +149,5 @@ def test_inspect_of_our_own_file_says_all_of_how_it_sees_and_pools(tmp_path, cap
         hilum.encoder_inspect(tmp_path / "ours.safetensors")
     assert "then three channels by (0.1, 0.2, 0.3) and (0.4, 0.5, 0.6), the middle 0.875" in caplog.text
     assert "embedding: token, projected to 8 numbers" in caplog.text
+    with pytest.raises(ConfigError, match="this library's own file"):
+        hilum.encoder_inspect(tmp_path / "ours.safetensors", family="dino")

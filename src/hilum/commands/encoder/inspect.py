@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hilum.commands._open import input_spec, pooling_of
 from hilum.config import EncoderConfig
+from hilum.errors import ConfigError
 from hilum.models.recognise import open_foreign, seen
 from hilum.models.weights import locate, read_header
 
@@ -30,11 +31,17 @@ def inspect(config: Settings) -> None:
 
     Raises:
         WeightsError: the file is of no known family, or lacks something; the message says what there is.
+        ConfigError: a family is named for a file of ours.
     """
     path = locate(config.file)
     header = read_header(path)
     if header is not None:
-        pooling = header.pooling
+        if config.family or config.preprocessing != "own":
+            raise ConfigError(
+                f"{path}: is this library's own file, and says itself what it is and how it sees films; "
+                "leave out --family and --preprocessing"
+            )
+        pooling = pooling_of(config) or header.pooling
         projected = f", projected to {pooling.project} numbers" if pooling.project else ""
         log.info(
             "%s: a file of this library\n  kind: %s\n  encoder: %s\n  sees: %s\n  embedding: %s%s%s%s%s",
