@@ -10,7 +10,7 @@ import torch
 
 import hilum
 from hilum.cli import main
-from hilum.errors import OutputError, WeightsError
+from hilum.errors import ConfigError, OutputError, WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder
 from hilum.models.weights import load, to_bytes
@@ -122,7 +122,7 @@ def test_exported_files_hold_the_encoder(moco, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_onnx_file_computes_the_same_embeddings(tmp_path):
+def test_the_onnx_file_computes_the_same_embeddings(tmp_path, caplog):
     import onnxruntime
 
     encoder = Encoder("test_resnet", InputSpec(side=64, mean=0.4, std=0.2)).eval()
@@ -136,7 +136,9 @@ def test_the_onnx_file_computes_the_same_embeddings(tmp_path):
         "--out",
         str(tmp_path / "out"),
     ]
-    assert main(words) == 0
+    with caplog.at_level("INFO"):
+        assert main(words) == 0
+    assert {record.name.partition(".")[0] for record in caplog.records} == {"hilum"}
     session = onnxruntime.InferenceSession(
         tmp_path / "out" / "encoder.onnx", providers=["CPUExecutionProvider"]
     )
@@ -145,4 +147,49 @@ def test_the_onnx_file_computes_the_same_embeddings(tmp_path):
     with torch.inference_mode():
         expected = encoder((torch.from_numpy(films) - 0.4) / 0.2).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
-    assert json.loads((tmp_path / "out" / "card.json").read_text())["onnx_largest_difference"] < 1e-4
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["onnx_largest_difference"] < 1e-4
+    assert "normalised inside" in card["feed"]["encoder.onnx"]
+
+
+def test_the_card_says_how_each_file_is_fed(moco, tmp_path):
+    """The timm file is fed by hand here, as its card says."""
+    folder = hilum.encoder_export(init=str(moco[1]), out=tmp_path / "out", preprocessing="clip")
+    card = json.loads((folder / "card.json").read_text())
+    assert set(card["feed"]) == {"encoder.safetensors", "timm.safetensors"}
+    assert "three times, minus input.colour_mean" in card["feed"]["timm.safetensors"]
+    assert "three times" not in card["feed"]["encoder.safetensors"]
+    plain = timm.create_model("resnet18", num_classes=0, in_chans=card["channels"]).eval()
+    plain.load_state_dict(safetensors.torch.load_file(folder / "timm.safetensors"))
+    film = torch.rand(1, 1, 64, 64)
+    mean, std = (torch.tensor(card["input"][n]).view(3, 1, 1) for n in ("colour_mean", "colour_std"))
+    with torch.no_grad():
+        theirs = plain((film.expand(-1, 3, -1, -1) - mean) / std)
+        torch.testing.assert_close(load(folder / "encoder.safetensors")(film), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_plain_network_lacks_is_said(tmp_path):
+    encoder = Encoder("test_vit", InputSpec(side=64), pool="token", project=8)
+    (tmp_path / "x.safetensors").write_bytes(to_bytes(encoder))
+    folder = hilum.encoder_export(init=str(tmp_path / "x.safetensors"), out=tmp_path / "out")
+    card = json.loads((folder / "card.json").read_text())
+    assert "the projection of the encoder is not in this file" in card["feed"]["timm.safetensors"]
+    assert "projection" not in card["feed"]["encoder.safetensors"]
+
+
+def test_inspect_pools_as_it_is_told(moco, caplog):
+    with caplog.at_level("INFO"):
+        hilum.encoder_inspect(moco[1], pool="top_k", top_k=4, combine="concatenate")
+    assert "embedding: 2048 numbers (top_k)" in caplog.text
+
+
+def test_inspect_of_our_own_file_says_all_of_how_it_sees_and_pools(tmp_path, caplog):
+    colour = {"colour_mean": (0.1, 0.2, 0.3), "colour_std": (0.4, 0.5, 0.6)}
+    encoder = Encoder("test_vit", InputSpec(64, crop=0.875, **colour), pool="token", project=8)
+    (tmp_path / "ours.safetensors").write_bytes(to_bytes(encoder))
+    with caplog.at_level("INFO"):
+        hilum.encoder_inspect(tmp_path / "ours.safetensors")
+    assert "then three channels by (0.1, 0.2, 0.3) and (0.4, 0.5, 0.6), the middle 0.875" in caplog.text
+    assert "embedding: token, projected to 8 numbers" in caplog.text
+    with pytest.raises(ConfigError, match="this library's own file"):
+        hilum.encoder_inspect(tmp_path / "ours.safetensors", family="dino")

@@ -154,6 +154,7 @@ def fit_from_features(
         subsets=subsets,
         exclusive=config.exclusive,
         penalty=config.penalty,
+        max_iter=config.max_iter,
     )
     return {
         cell: _with_head(encoder, records.findings, *head, exclusive=config.exclusive)

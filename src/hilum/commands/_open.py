@@ -78,7 +78,7 @@ def open_encoder(init: str, config: EncoderConfig, *, seed: int) -> Encoder:
     torch.manual_seed(seed)
     if init == "pixels":
         return Encoder(f"{PIXELS}32", spec)
-    pooling = None if config.pool == "auto" else Pooling(config.pool, config.top_k, config.combine)
+    pooling = pooling_of(config)
     if init in ("random", "imagenet"):
         return Encoder(
             config.arch,
@@ -96,6 +96,11 @@ def open_encoder(init: str, config: EncoderConfig, *, seed: int) -> Encoder:
         family=config.family,
         preprocessing=config.preprocessing,
     )
+
+
+def pooling_of(config: EncoderConfig) -> Pooling | None:
+    """How the settings pool; None: as the weights have it."""
+    return None if config.pool == "auto" else Pooling(config.pool, config.top_k, config.combine)
 
 
 def input_spec(config: EncoderConfig) -> InputSpec:

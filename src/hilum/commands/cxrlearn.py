@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import PositiveFloat, PositiveInt
+import torch
+import torchvision
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from hilum.commands import function
 from hilum.config import Config
-from hilum.errors import ConfigError, MissingError, OutputError, RecordsError
+from hilum.errors import ConfigError, DependencyError, MissingError, OutputError, RecordsError
 from hilum.records.defects import Defects
 from hilum.records.reading import read_text
 from hilum.records.splits import split_patients
 from hilum.records.table import Records
 from hilum.records.writing import write_csv
+from hilum.report.report import Report
+from hilum.report.words import interval
 
 EXAMPLE = (
     "hilum cxrlearn --train_csv train.csv --val_csv val.csv --test_csv test.csv --path_column Path "
@@ -33,15 +37,25 @@ FILES: dict[str, tuple[str, str]] = {
     "s2mts2": ("s2mts2-chexpert.pth.tar", "s2mts2"),
 }
 """The weights file of each model in the folder of weights, and whose it is."""
+DIMS = {"resnet50": 2048, "resnet18": 512}
+WORDS = {
+    "logistic": "a logistic regression on frozen features",
+    "linear": "a linear head on a frozen encoder, by gradient descent",
+    "finetune": "everything is trained",
+}
 
 
 class Settings(Config):
     """Fits findings of your CSVs on one of cxrlearn's eight encoders, by its flags and hyper-parameters.
 
-    What was wrong there is right here: without a test file it scored the validation films as test; its
-    logistic regression read the outputs of a head of random weights; BatchNorm of a frozen encoder drifted;
-    its cosine was never stepped, so the rate is constant here too; an unreadable film shifted all labels
-    after it. Its documented `--freeze_backbone True` is understood.
+    What was wrong there is right here: `--test_csv` was not read, and the validation films were scored as
+    test; the logistic regression read the outputs of a head of random weights, and not features; BatchNorm
+    of a frozen encoder drifted; one column of classes could not be fitted by its command; an unreadable film
+    shifted all labels after it; the cache outlived the CSV; a film in two CSVs was not noticed. Its cosine
+    was never stepped, so the rate is constant here too. Different here: features are standardised before
+    `--use_logreg`, so that its C of 0.0327 (0.316 for classes) means the same for all encoders; `resnet`
+    heeds `--freeze_backbone`; the best epoch is that of the mean AUROC, not weighted by positives.
+    `--freeze_backbone True`, which its README has, is understood.
     """
 
     train_csv: Path
@@ -51,25 +65,33 @@ class Settings(Config):
     test_csv: Path | None = None
     """Films that nothing is chosen on; needed."""
     path_column: str
-    """The column of image files, relative to each CSV."""
+    """The column of image files, relative to their CSV, or to the working folder as there."""
     class_columns: list[str]
-    """The columns of findings, 1 or 0; or one column of classes, numbered from 0."""
+    """The columns of findings, 1, 0 or empty (unknown); or one column of classes."""
     num_classes: PositiveInt
     """How many findings or classes there are."""
     patient_column: str = ""
     """The column of patients, which cxrlearn had not; empty: every film counts as a patient of its own."""
     name: str = "data_default"
-    """Of the run."""
-    out: Path = Path("cxrlearn")
-    """Folder of the runs."""
+    """What the runs on these CSVs are called; the model and the fit come after it: name-gloria-linear."""
+    chk_dir: Path = Path("pt-finetune")
+    """Folder of the runs: weights, predictions, report."""
+    datapt_dir: Path = Path("~/.cache/hilum")
+    """Where decoded radiographs are kept, by what is in them; the same for all commands."""
     model: Literal["medaug", "mococxr", "cxr-repair", "refers", "convirt", "gloria", "s2mts2", "resnet"] = (
         "convirt"
     )
-    """The encoder; resnet is torchvision's ResNet-50 with ImageNet's weights (needs a network)."""
+    """The encoder; resnet is torchvision's ResNet-50 with its first weights of ImageNet, which are downloaded
+    where they are not there."""
     pretrained_dir: Path = Path("pretrained")
-    """The folder of weights files, named as cxrlearn names them."""
+    """The folder of weights files, named as cxrlearn names them; for resnet as torchvision does."""
     arch: Literal["resnet50", "resnet18"] = "resnet50"
     """medaug, mococxr, gloria: which of their encoders."""
+    cxr_repair_layer_dim: Literal[512, 768] = 512
+    """cxr-repair: numbers of its features; 512 after CLIP's projection, 768 before it."""
+    gloria_layer_dim: Literal[0, 512, 2048] = 0
+    """gloria: numbers of its features, which follow from arch: 2048 for resnet50, 512 for resnet18. 0: those;
+    anything else is refused."""
     pretrained_on: Literal["mimic-cxr", "chexpert"] = "mimic-cxr"
     """medaug: which of its weights."""
     preprocessing: Literal["clip", "own"] = "clip"
@@ -77,7 +99,9 @@ class Settings(Config):
     freeze_backbone: bool = False
     """Train a head alone."""
     use_logreg: bool = False
-    """Logistic regression on frozen features."""
+    """Logistic regression on frozen features; needs freeze_backbone."""
+    max_iter: PositiveInt = 500
+    """Iterations of the logistic regression at most."""
     batch_size: PositiveInt = 32
     """Films per step."""
     lr: PositiveFloat = 1e-3
@@ -86,12 +110,12 @@ class Settings(Config):
     """Passes over the training films."""
     momentum: float = 0.9
     """Of SGD."""
-    fewshot_perclass: int = 0
-    """Positives and negatives of each finding that are used; 0: all films."""
-    store: Path = Path("~/.cache/hilum")
-    """Where decoded radiographs are kept."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."""
+    fewshot_perclass: NonNegativeInt = 0
+    """Positives and negatives of each finding that are used; 0: all films. Its functions had this, its
+    command had not; they drew so many of each combination of labels, with replacement, without a seed."""
+    gpu_ids: str = "auto"
+    """The number of one GPU (the CPU where there is none, which is said), or -1 for the CPU. auto: a GPU
+    where there is one."""
 
 
 def cxrlearn(config: Settings) -> Path:
@@ -100,99 +124,187 @@ def cxrlearn(config: Settings) -> Path:
     Raises:
         ConfigError: a flag contradicts another, or there is no test file.
         MissingError: a file is not there.
+        DependencyError: ImageNet's weights could not be downloaded.
         RecordsError: the CSVs have defects.
     """
-    if config.use_logreg and not config.freeze_backbone:
-        raise ConfigError("--use_logreg fits a head on frozen features; give --freeze_backbone with it")
-    if config.test_csv is None:
-        raise ConfigError(
-            "there is no --test_csv: cxrlearn then scored the validation films as test, by which the epoch "
-            "was chosen too. Split your films by patient with `hilum records split`"
-        )
-    run = config.out / config.name
-    table = config.out / f"{config.name}.csv"
+    _check(config)
+    encoder, device = _encoder(config), _device(config.gpu_ids)
+    fit = "finetune" if not config.freeze_backbone else "logistic" if config.use_logreg else "linear"
+    run = config.chk_dir / f"{config.name}-{config.model}-{fit}"
+    table = config.chk_dir / f"{config.name}.csv"
     joined, exclusive = _joined(config)
     if not table.exists():
-        config.out.mkdir(parents=True, exist_ok=True)
+        config.chk_dir.mkdir(parents=True, exist_ok=True)
         write_csv(joined, table)
     elif joined.to_csv(index=False) != pd.read_csv(table, dtype=str, keep_default_na=False).to_csv(
         index=False
     ):
-        raise OutputError(f"{table}: holds other films than these CSVs; give another --name or --out")
-    fit = "finetune" if not config.freeze_backbone else "logistic" if config.use_logreg else "linear"
-    settings: dict[str, Any] = {"penalty": 0.316 if exclusive else 0.0327} if fit == "logistic" else {
+        raise OutputError(f"{table}: holds other films than these CSVs; give another --name or --chk_dir")
+    settings: dict[str, Any] = {
+        "penalty": 0.316 if exclusive else 0.0327, "max_iter": config.max_iter,
+    } if fit == "logistic" else {
         "views": "plain", "optimizer": "sgd", "lr": config.lr, "momentum": config.momentum, "weight_decay": 0,
         "schedule": "constant", "warmup": 0, "epochs": config.num_epochs, "batch_size": config.batch_size,
     }  # fmt: skip
-    log.info("%s, %s, %d films; as cxrlearn, but for what is right here", config.model, fit, len(joined))
+    sizes = ", ".join(f"{(joined['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
+    log.info("%s of %s: %s; %d films (%s)", config.model, encoder["init"], WORDS[fit], len(joined), sizes)
+    if not config.patient_column:
+        log.warning(
+            "without --patient_column every film counts as a patient of its own: films of one patient in two "
+            "of the CSVs are not noticed, and intervals are too narrow where patients have several"
+        )
     transfer = function("transfer")
-    done: Path = transfer(
-        records=table, findings=list(joined)[3:], exclusive=exclusive, fit=fit, out=run, store=config.store,
-        shots=config.fewshot_perclass, device=config.device, **_encoder(config), **settings,
-    )  # fmt: skip
+    try:
+        done: Path = transfer(
+            records=table, findings=list(joined)[3:], exclusive=exclusive, fit=fit, out=run,
+            store=config.datapt_dir, shots=config.fewshot_perclass, device=device, **encoder, **settings,
+        )  # fmt: skip
+    except OutputError as error:
+        raise OutputError(f"{error} (--out is --chk_dir and --name here)") from None
+    for estimate in Report.read(done / "report.json").estimates:
+        if estimate.metric == "auroc" and estimate.finding in list(joined):
+            shown = interval(estimate.value, estimate.low, estimate.high)
+            log.info("  %s: AUROC %s (%d positive)", estimate.finding, shown, estimate.positives)
+    log.info("%s: report.html, report.json, predictions.csv, model.safetensors", done)
     return done
+
+
+def _check(config: Settings) -> None:
+    wrong, defaults = [], Settings.defaults()
+    for names, read, reader in (
+        ("arch", config.model in ("medaug", "mococxr", "gloria"), "--model medaug, mococxr and gloria"),
+        ("pretrained_on", config.model == "medaug", "--model medaug"),
+        ("cxr_repair_layer_dim", config.model == "cxr-repair", "--model cxr-repair"),
+        ("gloria_layer_dim", config.model == "gloria", "--model gloria"),
+        ("max_iter", config.use_logreg, "--use_logreg"),
+        ("batch_size lr num_epochs momentum", not config.use_logreg, "fits without --use_logreg"),
+    ):
+        idle = [f"--{name}" for name in names.split() if getattr(config, name) != defaults[name]]
+        if idle and not read:
+            wrong.append(f"{' and '.join(idle)} would not be read: that is of {reader}. Leave it out")
+    if config.use_logreg and not config.freeze_backbone:
+        wrong.append("--use_logreg fits a head on frozen features; give --freeze_backbone with it")
+    if config.test_csv is None:
+        wrong.append(
+            "there is no --test_csv: cxrlearn scored the validation films as test, by which the epoch was "
+            "chosen too. Split your films by patient with `hilum records split`"
+        )
+    if config.model == "gloria" and config.gloria_layer_dim not in (0, DIMS[config.arch]):
+        wrong.append(
+            f"--gloria_layer_dim is {config.gloria_layer_dim}, but GLoRIA's {config.arch} has "
+            f"{DIMS[config.arch]} features; leave it out"
+        )
+    if config.model == "resnet" and config.preprocessing == "own":
+        wrong.append("--preprocessing own: ImageNet's weights never saw films; clip is what cxrlearn does")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+
+
+def _device(gpu_ids: str) -> str:
+    if gpu_ids in ("auto", "-1"):
+        return {"auto": "auto", "-1": "cpu"}[gpu_ids]
+    if not gpu_ids.isdigit():
+        raise ConfigError(
+            f"--gpu_ids is {gpu_ids!r}; expected the number of one GPU (cxrlearn took no more), or -1 for "
+            "the CPU"
+        )
+    if torch.cuda.is_available():
+        return f"cuda:{gpu_ids}"
+    log.warning("--gpu_ids %s: there is no GPU here, so it runs on the CPU, as cxrlearn does", gpu_ids)
+    return "cpu"
 
 
 def _encoder(config: Settings) -> dict[str, Any]:
     if config.model == "resnet":
-        clip = {"image_fit": "squash", "mean": 0.449, "std": 0.226}
-        return {"init": "imagenet", "arch": "resnet50", **clip}
-    name, family = FILES[config.model]
-    path = config.pretrained_dir / name.format(arch=config.arch, pretrained_on=config.pretrained_on)
+        path, family = _imagenet(config.pretrained_dir), "torchvision_resnet"
+    else:
+        name, family = FILES[config.model]
+        path = config.pretrained_dir / name.format(arch=config.arch, pretrained_on=config.pretrained_on)
     if not path.is_file():
         raise MissingError(f"{path}: not there; --pretrained_dir is the folder of cxrlearn's weights files")
-    size = {"store_size": 320} if config.preprocessing == "own" else {}
-    return {"init": str(path), "family": family, "preprocessing": config.preprocessing, **size}
+    more: dict[str, Any] = {"store_size": 320} if config.preprocessing == "own" else {}
+    if config.model == "cxr-repair" and config.cxr_repair_layer_dim == 768:
+        more["pool"] = "token"
+    return {"init": str(path), "family": family, "preprocessing": config.preprocessing, **more}
+
+
+def _imagenet(folder: Path) -> Path:
+    """The weights that cxrlearn's resnet has: `pretrained=True` of torchvision is its first version."""
+    weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
+    url = str(weights.url)
+    name = url.rpartition("/")[2]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if (folder / name).is_file():
+        return folder / name
+    if not cached.is_file():
+        try:
+            weights.get_state_dict(progress=False, check_hash=True)
+        except (OSError, RuntimeError) as error:
+            said = str(error).splitlines()[0]
+            raise DependencyError(
+                f"{folder / name}: not there, and {url} could not be downloaded ({said}); put it there, or "
+                "choose another --model"
+            ) from None
+    return cached
 
 
 def _joined(config: Settings) -> tuple[pd.DataFrame, bool]:
     """The films of all CSVs in one table, and whether their classes exclude each other."""
+    wanted = [config.path_column, *config.class_columns, *filter(None, [config.patient_column])]
     parts = []
     for split, path in (("train", config.train_csv), ("val", config.val_csv), ("test", config.test_csv)):
         if path is None:
             continue
         defects = Defects(path)
         _, columns = read_text(path, defects)
-        wanted = [
-            config.path_column,
-            *config.class_columns,
-            *([config.patient_column] * bool(config.patient_column)),
-        ]
         for name in wanted:
             if name not in columns:
                 defects.add("columns", f"there is no column {name!r}; columns are {', '.join(columns)}")
         defects.check()
         films = pd.Series(columns[config.path_column], dtype="str")
-        part = pd.DataFrame({"image": [str((path.parent / film).absolute()) for film in films]})
+        beside = not len(films) or (path.parent / films[0]).exists() or not Path(films[0]).exists()
+        root = path.parent if beside else Path()
+        part = pd.DataFrame({"image": [str((root / film).absolute()) for film in films]})
         part["patient"] = columns[config.patient_column] if config.patient_column else part["image"]
         part["split"] = split
         parts.append(part.assign(**{name: columns[name] for name in config.class_columns}))
     table = pd.concat(parts, ignore_index=True)
-    if config.val_csv is None:
-        bare = Records(
-            table[table["split"] == "train"].reset_index(drop=True)[["image", "patient", "split"]], ()
-        )
-        drawn = split_patients(bare, val=1 / 7, test=0).table
-        chosen = set(drawn.loc[drawn["split"] == "val", "image"])
-        table.loc[table["image"].isin(chosen), "split"] = "val"
     overlap = table.groupby("patient")["split"].nunique()
     if (overlap > 1).any():
         raise RecordsError(
             f"{(overlap > 1).sum()} patients (or films) are in more than one CSV, as {overlap.idxmax()!r}; "
             "cxrlearn did not notice. Remove them from all but one"
         )
+    if config.val_csv is None:
+        train = table["split"] == "train"
+        bare = Records(table.loc[train, ["image", "patient", "split"]].reset_index(drop=True), ())
+        drawn = split_patients(bare, val=1 / 7, test=0).table
+        table.loc[train, "split"] = drawn["split"].to_numpy()
     if len(config.class_columns) > 1 or config.num_classes == 1:
         if len(config.class_columns) != config.num_classes:
             raise ConfigError(
                 f"--num_classes {config.num_classes}, but {len(config.class_columns)} --class_columns"
             )
         return table, False
-    (name,) = config.class_columns
-    classes = sorted(set(table[name]))
-    if len(classes) != config.num_classes:
+    return _one_hot(table, config.class_columns[0], config.num_classes), True
+
+
+def _one_hot(table: pd.DataFrame, name: str, num_classes: int) -> pd.DataFrame:
+    """One column for each class in the place of theirs; all are empty where the class is."""
+    classes = sorted(set(table[name]) - {""}, key=_order)
+    if len(classes) != num_classes:
         raise ConfigError(
-            f"--num_classes {config.num_classes}, but {name} has {len(classes)} classes: {classes[:8]}"
+            f"--num_classes {num_classes}, but {name} has {len(classes)} classes: {classes[:8]}"
         )
+    known = table[name] != ""
     for one in classes:
-        table[f"{name} {one}"] = (table[name] == one).astype(int).astype(str)
-    return table.drop(columns=name), True
+        table[f"{name} {one}"] = (table[name] == one).astype(int).astype(str).where(known, "")
+    return table.drop(columns=name)
+
+
+def _order(written: str) -> tuple[bool, float, str]:
+    """Numbers by their value, then words."""
+    try:
+        return False, float(written), written
+    except ValueError:
+        return True, 0.0, written

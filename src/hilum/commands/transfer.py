@@ -79,6 +79,8 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, ScoringCo
     """Exactly one finding is present in each radiograph: softmax in place of a sigmoid per finding."""
     penalty: NonNegativeFloat = 0.0
     """logistic: scikit-learn's C, small is strong; 0: chosen on validation, for each finding."""
+    max_iter: PositiveInt = 300
+    """logistic: iterations after which a head that has not converged is taken as it is, with a warning."""
     neighbours: NonNegativeInt = 0
     """knn: how many films vote; 0: chosen on validation."""
     train_from: str = ""
@@ -122,7 +124,7 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, ScoringCo
 
     # Which fits read which settings; those that are not here are read by all, or change no result.
     READ_BY: ClassVar[dict[str, str]] = {
-        "penalty": "logistic",
+        "penalty max_iter": "logistic",
         "neighbours": "knn",
         "linear_share": "linear_then_finetune",
         "lora_rank lora_alpha": "lora",

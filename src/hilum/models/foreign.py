@@ -1,16 +1,19 @@
 """Other people's weights files, read without running anything that is in them.
 
-A file that torch saved is a pickle, which can name any function to be called when it is read. Here only what
-rebuilds tensors and plain containers is called, from a list of our own; everything else that a file names
-becomes an inert `Stub`, whose arguments and attributes are kept and looked through for tensors. So files with
-Namespaces, OmegaConf, optimisers or whole modules give up their tensors, and no code of theirs runs.
+A file that torch saved is a pickle, which can name any function to be called when it is read. Here it is read
+by `inert`: only what rebuilds tensors and plain containers is called, from a list of our own; everything else
+that a file names becomes an inert `Stub`, whose items, attributes and arguments are looked through for
+tensors. So files with Namespaces, OmegaConf, optimisers or whole modules give up their tensors, and no code
+of theirs runs.
+
+What a file may take of memory is bounded by its size, by the limits below: whatever it declares is compared
+with the bytes that are there, before anything is made.
 """
 
-import collections
 import io
-import pickle
+import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,10 +24,21 @@ import torch
 from torch import Tensor
 
 from hilum.errors import MissingError, WeightsError
+from hilum.models.inert import Budget, Stub, read_pickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 DEEPEST = 64
 """Containers within containers that are looked through for tensors."""
+LONGEST = 1000
+"""Characters of the keys that lead to a value."""
+STEPS = 1_000_000
+"""Of pickles and of the walk through what they hold, and one more for every 16 bytes of the file."""
+INFLATED = 4
+"""Times the size of its archive that parts may have together; torch does not compress."""
+VIEWED = 16
+"""Times the size of the file that all tensors may have together: several may be of one storage."""
+SLACK = 16 << 20
+"""Bytes that are let pass whatever the size of a file."""
 
 
 @dataclass(frozen=True)
@@ -40,44 +54,6 @@ class ForeignFile:
     """What else the file names, and was not imported: `argparse.Namespace`."""
 
 
-class Stub:
-    """Stands for an object of a class that was not imported: what it was built from, and its attributes."""
-
-    hilum_name = ""
-
-    def __new__(cls, *args: object, **kwargs: object) -> "Stub":
-        """Keeps the arguments; calls nothing."""
-        made = super().__new__(cls)
-        made.__dict__["hilum_args"] = args
-        made.__dict__["hilum_items"] = []
-        made.__dict__["hilum_state"] = None
-        return made
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        """Nothing."""
-
-    def __setstate__(self, state: object) -> None:
-        """Keeps the state."""
-        self.__dict__["hilum_state"] = state
-
-    def __setitem__(self, key: object, value: object) -> None:
-        """Keeps an item of what was a mapping."""
-        self.__dict__["hilum_items"].append((key, value))
-
-    def append(self, value: object) -> None:
-        """Keeps an item of what was a list."""
-        self.__dict__["hilum_items"].append((len(self.__dict__["hilum_items"]), value))
-
-    def extend(self, values: list[object]) -> None:
-        """Keeps items of what was a list."""
-        for value in values:
-            self.append(value)
-
-    def __hash__(self) -> int:
-        """As any object's, so that it may be a key."""
-        return id(self)
-
-
 def read_foreign(path: Path) -> ForeignFile:
     """The tensors and plain values of a .safetensors, .pt, .pth, .ckpt, .bin or .tar file.
 
@@ -89,36 +65,45 @@ def read_foreign(path: Path) -> ForeignFile:
     if not path.is_file():
         raise MissingError(f"{path}: no such file")
     stubs: set[str] = set()
-    try:
-        content = _content(path, stubs)
-    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
-            IndexError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile, MemoryError,
-            RecursionError, OverflowError, UnicodeDecodeError, NotImplementedError) as error:  # fmt: skip
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: not readable as weights: {said}; is the download whole?") from None
     tensors: dict[str, Tensor] = {}
     facts: dict[str, str | int | float | bool] = {}
-    for name, value in _leaves(content, "", 0, set()):
-        if isinstance(value, Tensor):
-            tensors[name] = value
-        else:
-            facts[name] = value
+    try:
+        limits = _Limits(path.stat().st_size)
+        for name, value in _leaves(_content(path, stubs, limits), "", 0, set(), limits.steps):
+            if not isinstance(value, Tensor):
+                facts[name] = value
+            elif tensors.setdefault(name, value) is not value:
+                tensors[f"{name}#{len(tensors)}"] = value  # 1 and "1" are two keys, and one name
+    except (safetensors.SafetensorError, zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError,
+            TypeError, LookupError, MemoryError, OverflowError) as error:  # fmt: skip
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: not readable as weights: {said}; is the download whole?") from None
     if not tensors:
         raise WeightsError(f"{path}: holds no tensor ({len(facts)} plain values); is it the weights file?")
     return ForeignFile(path, tensors, facts, tuple(sorted(stubs)))
 
 
-def _content(path: Path, stubs: set[str]) -> object:
+class _Limits:
+    """What a file of some size may cost."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.steps = Budget(STEPS + size // 16)
+        self.parts = Budget(INFLATED * size + SLACK, f"its parts are more than {INFLATED} times its size")
+        self.views = Budget(VIEWED * size + SLACK, f"its tensors are more than {VIEWED} times its size")
+
+
+def _content(path: Path, stubs: set[str], limits: _Limits) -> object:
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(512)
         file.seek(0)
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or head[8:9] == b"{":
             return safetensors.torch.load_file(path)
         if head.startswith(b"PK\x03\x04"):
             with zipfile.ZipFile(file) as archive:
-                return _zipped(archive, stubs)
+                return _zipped(archive, stubs, limits)
         if head.startswith(b"\x80"):
-            return _legacy(file, stubs)
+            return _legacy(file, stubs, limits)
     raise ValueError(f"it is {_kind(head)}")
 
 
@@ -131,57 +116,74 @@ def _kind(head: bytes) -> str:
     said = "neither safetensors nor what torch saves"
     if head.startswith(b"\x89HDF"):
         return f"{said}, but HDF5, as Keras writes"
-    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
-        begin = head.decode().strip().partition("\n")[0][:40]
+    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+        return f"{said}, but an archive: unpack it"
+    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head[:64]):
+        begin = head[:64].decode().strip().partition("\n")[0][:40]
         return f"{said}, but text that begins with {begin!r}, as a page to log in does"
     return said
 
 
-def _zipped(archive: zipfile.ZipFile, stubs: set[str]) -> object:
-    names = archive.namelist()
-    pickled = next((name for name in names if name.endswith("/data.pkl") or name == "data.pkl"), None)
+def _zipped(archive: zipfile.ZipFile, stubs: set[str], limits: _Limits) -> object:
+    names = set(archive.namelist())
+    pickled = next((name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"), None)
     if pickled is None:
         raise ValueError("the zip archive has no data.pkl, which torch writes")
     root = pickled.removesuffix("data.pkl")
-    order = f"{root}byteorder"
-    if order in names and archive.read(order) != b"little":
+
+    def read(name: str) -> bytes:
+        limits.parts.spend(archive.getinfo(name).file_size)
+        return archive.read(name)
+
+    if f"{root}byteorder" in names and read(f"{root}byteorder") != b"little":
         raise ValueError("its numbers are big-endian")
     kept: dict[str, torch.UntypedStorage] = {}
 
-    def storage(told: tuple[Any, ...]) -> "_Storage":
+    def storage(told: tuple[Any, ...]) -> "_Storage | Stub":
         kind, key = told[1], str(told[2])
+        if not isinstance(kind, torch.dtype):  # of quantised numbers: left where it is
+            return Stub(str(kind))
         if key not in kept:
-            content = archive.read(f"{root}data/{key}")
-            kept[key] = _untyped(content)
-        return _Storage(kept[key], _dtype(kind))
+            kept[key] = _untyped(read(f"{root}data/{key}"))
+        return _Storage(kept[key], kind)
 
-    return _Unpickler(io.BytesIO(archive.read(pickled)), stubs, storage).load()
+    return _unpickled(io.BytesIO(read(pickled)), stubs, limits, storage)
 
 
-def _legacy(file: BinaryIO, stubs: set[str]) -> object:
+def _legacy(file: BinaryIO, stubs: set[str], limits: _Limits) -> object:
     """What torch wrote before 1.6: pickles one after the other, then the bytes of all storages."""
-    first = _Unpickler(file, stubs, None).load()
-    if first != _LEGACY_MAGIC:
+    if _unpickled(file, stubs, limits) != _LEGACY_MAGIC:
         raise ValueError("it is a plain pickle and not what torch saves")
-    for _ in ("version", "system"):
-        _Unpickler(file, stubs, None).load()
+    _unpickled(file, stubs, limits)  # the version
+    system = _unpickled(file, stubs, limits)
+    if isinstance(system, dict) and not system.get("little_endian", True):
+        raise ValueError("its numbers are big-endian")
     promised: dict[str, tuple[torch.UntypedStorage, int]] = {}
+    there = Budget(limits.size, "a storage is cut off: there are fewer bytes than it is said to have")
 
     def storage(told: tuple[Any, ...]) -> "_Storage":
-        kind, key, count = told[1], str(told[2]), int(told[4])
+        kind, key, count = told[1], str(told[2]), told[4]
         dtype = _dtype(kind)
         if key not in promised:
+            if not isinstance(count, int) or count < 0:
+                raise ValueError(f"a storage of {count!r} numbers")
+            there.spend(count * dtype.itemsize)
             promised[key] = _empty(count * dtype.itemsize), dtype.itemsize
         if len(told) > 5 and told[5] is not None:
             raise ValueError("it has views of storages, which only torch before 0.4 wrote")
         return _Storage(promised[key][0], dtype)
 
-    content = _Unpickler(file, stubs, storage).load()
-    for key in _Unpickler(file, stubs, None).load():
-        (count,) = memoryview(file.read(8)).cast("q")
+    content = _unpickled(file, stubs, limits, storage)
+    keys = _unpickled(file, stubs, limits)
+    if not isinstance(keys, list) or set(map(str, keys)) != set(promised):
+        raise ValueError("its list of storages is not what its tensors need")
+    for key in keys:
         target, size = promised[str(key)]
+        count = int.from_bytes(file.read(8), "little")
+        if count * size != target.nbytes():
+            raise ValueError("a storage is cut off")
         read = file.read(count * size)
-        if count * size != target.nbytes() or len(read) != count * size:
+        if len(read) != count * size:
             raise ValueError("a storage is cut off")
         target.copy_(_untyped(read))
     return content
@@ -209,84 +211,106 @@ def _dtype(kind: object) -> torch.dtype:
     raise ValueError(f"a storage of {kind!r}")
 
 
-def _tensor(
-    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
-) -> Tensor:
-    last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0 or (
-        0 not in size and last >= storage.untyped.nbytes() // storage.dtype.itemsize
-    ):
-        raise ValueError("a tensor reaches beyond its storage")  # torch would enlarge it with what is there
-    typed = torch.empty(0, dtype=storage.dtype)
-    return typed.set_(storage.untyped, offset, torch.Size(size), stride)
-
-
-def _tensor_of(
-    storage: _Storage,
-    offset: int,
-    size: tuple[int, ...],
-    stride: tuple[int, ...],
-    grad: object,
-    hooks: object,
-    dtype: torch.dtype,
-    *_: object,
-) -> Tensor:
-    return _tensor(_Storage(storage.untyped, dtype), offset, size, stride)
-
-
-def _parameter(tensor: Tensor, *_: object) -> Tensor:
-    return tensor
-
-
 _DTYPES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool, "UntypedStorage": torch.uint8,
+    "BoolStorage": torch.bool, "UntypedStorage": torch.uint8, "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
 }  # fmt: skip
-
-_SAFE: dict[tuple[str, str], object] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v3"): _tensor_of,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-    ("torch", "Size"): tuple,
-    **{("torch", name): dtype for name, dtype in _DTYPES.items()},
-    **{("torch.storage", name): dtype for name, dtype in _DTYPES.items()},
-    **{
-        ("torch", str(dtype).removeprefix("torch.")): dtype
-        for dtype in (*_DTYPES.values(), torch.complex64, torch.complex128)
-    },
+_CONSTANTS: dict[str, object] = {
+    **{f"torch.{name}": dtype for name, dtype in _DTYPES.items()},
+    **{f"torch.storage.{name}": dtype for name, dtype in _DTYPES.items()},
+    **{f"torch.{name}": dtype for name, dtype in vars(torch).items() if isinstance(dtype, torch.dtype)},
 }
-"""All that a file may name: containers, dtypes, and our own functions in the place of torch's."""
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(
-        self, file: BinaryIO, stubs: set[str], storage: Callable[[tuple[Any, ...]], _Storage] | None
-    ) -> None:
-        super().__init__(file, encoding="utf-8", errors="surrogateescape")
-        self.stubs, self.storage = stubs, storage
+def _unpickled(
+    file: BinaryIO,
+    stubs: set[str],
+    limits: _Limits,
+    storage: Any = None,
+) -> object:
+    """One pickle, with dtypes and our own functions in the place of torch's; all that it may call."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        safe = _SAFE.get((module, name))
-        if safe is not None:
-            return safe
-        self.stubs.add(f"{module}.{name}")
-        return type("Stub", (Stub,), {"hilum_name": f"{module}.{name}"})
-
-    def persistent_load(self, told: object) -> Any:
+    def refer(told: object) -> object:
         if isinstance(told, tuple) and len(told) > 1 and told[0] == "module":
             return told[1]  # old files have the source of a class beside it, which nobody reads here
-        if self.storage is None or not isinstance(told, tuple) or len(told) < 5 or told[0] != "storage":
+        if storage is None or not isinstance(told, tuple) or len(told) < 5 or told[0] != "storage":
             raise ValueError("it refers to something outside of it")
-        return self.storage(told)
+        return storage(told)
+
+    def tensor(store: Any, offset: Any, size: Any, stride: Any, *_: object) -> Tensor:
+        return _tensor(store, offset, size, stride, limits.views)
+
+    def tensor_of(
+        store: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, *more: Any
+    ) -> Tensor:
+        return _tensor(_Storage(store.untyped, _dtype(more[0])), offset, size, stride, limits.views)
+
+    known: dict[str, object] = {
+        **_CONSTANTS,
+        "collections.OrderedDict": _ordered,
+        "torch.Size": _size,
+        "torch._utils._rebuild_tensor": tensor,
+        "torch._utils._rebuild_tensor_v2": tensor,
+        "torch._utils._rebuild_tensor_v3": tensor_of,
+        "torch._utils._rebuild_parameter": _first,
+        "torch._utils._rebuild_parameter_with_state": _first,
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first,
+        "torch._tensor._rebuild_from_type_v2": _of_type,
+        "torch.nn.parameter.Parameter": _first,
+        "torch.autograd.variable.Variable": _first,
+    }
+    return read_pickle(file, known=known, refer=refer, budget=limits.steps, names=stubs)
 
 
-def _leaves(content: object, at: str, depth: int, above: set[int]) -> Iterator[tuple[str, Any]]:
-    """Tensors and plain values with the keys that lead to them."""
+def _tensor(store: Any, offset: Any, size: Any, stride: Any, views: Budget) -> Tensor:
+    numbers = [offset, *size, *stride] if isinstance(size, tuple) and isinstance(stride, tuple) else [None]
+    if not isinstance(store, _Storage) or not all(isinstance(n, int) and 0 <= n < 2**63 for n in numbers):
+        raise ValueError("a tensor without a storage, a size and strides")
+    last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
+    if 0 not in size and last >= store.untyped.nbytes() // store.dtype.itemsize:
+        raise ValueError("a tensor reaches beyond its storage")  # torch would enlarge it with what is there
+    views.spend(math.prod(size) * store.dtype.itemsize)  # a stride of 0 makes much of little when copied
+    typed = torch.empty(0, dtype=store.dtype)
+    return typed.set_(store.untyped, offset, torch.Size(size), stride)
+
+
+def _ordered(items: object = ()) -> dict[object, object]:
+    """What Python 2 made of pairs, and Python 3 fills afterwards."""
+    if isinstance(items, dict):
+        return dict(items)
+    if not isinstance(items, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and not isinstance(pair[0], tuple) for pair in items
+    ):
+        raise ValueError("an OrderedDict of what are no pairs")
+    return {pair[0]: pair[1] for pair in items}
+
+
+def _size(size: object = ()) -> tuple[int, ...]:
+    if not isinstance(size, list | tuple) or not all(isinstance(count, int) for count in size):
+        raise ValueError("a size of what are no numbers")
+    return tuple(size)
+
+
+def _first(tensor: object = None, *_: object) -> object:
+    """The tensor that a parameter is made of."""
+    return tensor if isinstance(tensor, Tensor) else Stub("torch.nn.parameter.Parameter", (tensor,))
+
+
+def _of_type(function: object, kind: object, args: object, *_: object) -> object:
+    """A tensor with attributes of its own; they are not wanted."""
+    if not callable(function) or not isinstance(args, tuple):
+        return Stub("torch._tensor._rebuild_from_type_v2", (function, kind, args))
+    return function(*args)
+
+
+def _leaves(
+    content: object, at: str, depth: int, above: set[int], budget: Budget
+) -> Iterator[tuple[str, Any]]:
+    """Tensors and plain values with the keys that lead to them; each step costs, as containers are shared."""
+    budget.spend(1 + len(at) // 64)
     if isinstance(content, Tensor | str | int | float | bool):
         yield at, content
         return
@@ -294,20 +318,41 @@ def _leaves(content: object, at: str, depth: int, above: set[int]) -> Iterator[t
         return
     for key, value in _inside(content):
         name = key if not at else at if not key else f"{at}.{key}"
-        yield from _leaves(value, name, depth + 1, above | {id(content)})
+        if len(name) > LONGEST:
+            raise ValueError(f"the keys that lead to a value are longer than {LONGEST} characters")
+        yield from _leaves(value, name, depth + 1, above | {id(content)}, budget)
 
 
 def _inside(content: object) -> Iterator[tuple[str, object]]:
-    if isinstance(content, Mapping):
-        yield from ((str(key), value) for key, value in content.items())
+    if isinstance(content, dict):
+        yield from ((_label(key), value) for key, value in content.items())
     elif isinstance(content, list | tuple):
         yield from ((str(place), value) for place, value in enumerate(content))
     elif isinstance(content, Stub):
-        yield from ((str(key), value) for key, value in content.__dict__["hilum_items"])
-        state = content.__dict__["hilum_state"]
-        parts = ("_parameters", "_buffers", "_modules")
-        if isinstance(state, Mapping) and any(part in state for part in parts):  # a whole module
-            for part in parts:
-                yield "", state.get(part) or {}
-        elif state is not None:
-            yield "", state
+        yield from _in_stub(content)
+
+
+def _in_stub(stub: Stub) -> Iterator[tuple[str, object]]:
+    parts = ("_parameters", "_buffers", "_modules")
+    if isinstance(stub.state, dict) and any(part in stub.state for part in parts):  # a whole module
+        yield from (("", stub.state.get(part) or {}) for part in parts)
+        return
+    if stub.name.rpartition(".")[2] in ("Parameter", "Variable"):  # before torch 0.4, in its state
+        told = (*stub.args, *(stub.state if isinstance(stub.state, tuple) else ()))
+        yield from (("", part) for part in told if isinstance(part, Tensor))
+        return
+    if stub.name.startswith("numpy."):  # no tensor is in its numbers, and what else is there is its layout
+        return
+    yield from ((str(place), arg) for place, arg in enumerate(stub.args) if _holds(arg))
+    yield from ((_label(key), value) for key, value in stub.items)
+    if stub.state is not None:
+        yield "", stub.state
+
+
+def _holds(arg: object) -> bool:
+    """Whether there could be tensors in an argument."""
+    return isinstance(arg, Tensor | Stub | dict | list | tuple)
+
+
+def _label(key: object) -> str:
+    return "tensor" if isinstance(key, Tensor) else str(key)

@@ -68,15 +68,11 @@ class Loaded:
 
     def lines(self) -> list[str]:
         """It in words."""
-        spec = self.input
-        colour = (
-            f", then three channels by {spec.colour_mean} and {spec.colour_std}" if spec.colour_mean else ""
+        own = (
+            ""
+            if self.plan.input
+            else "; as the settings say, for the file does not (--image-size, --image-fit, --mean, --std)"
         )
-        seen = f"{spec.side} pixels, {spec.fit}, mean {spec.mean:.6g}, std {spec.std:.6g}{colour}"
-        seen += f", the middle {spec.crop:g} of the film" if spec.crop < 1 else ""
-        seen += f", enlarged to {spec.upsample}" if spec.upsample else ""
-        if self.plan.input is None:
-            seen += "; as the settings say, for the file does not (--image-size, --image-fit, --mean, --std)"
         rest = ", ".join(f"{count} {what}" for what, count in self.left.items())
         about = self.about
         told = {
@@ -89,11 +85,20 @@ class Loaded:
             "left out": rest,
             "unexpected": ", ".join(self.unexpected[:SHOWN]),
             "adapted": "; ".join(self.adapted),
-            "sees": seen,
+            "sees": seen(self.input) + own,
             "not imported": ", ".join(self.stubs[:SHOWN]),
             "sha256": self.sha256,
         }
         return [f"{name}: {value}" for name, value in told.items() if value]
+
+
+def seen(spec: InputSpec) -> str:
+    """How an encoder sees films, in words."""
+    said = f"{spec.side} pixels, {spec.fit}, mean {spec.mean:.6g}, std {spec.std:.6g}"
+    if spec.colour_mean:
+        said += f", then three channels by {spec.colour_mean} and {spec.colour_std}"
+    said += f", the middle {spec.crop:g} of the film" if spec.crop < 1 else ""
+    return said + (f", enlarged to {spec.upsample}" if spec.upsample else "")
 
 
 @cache
@@ -157,7 +162,7 @@ def open_foreign(
     del file  # its heads, queues and optimisers take as much memory as what is kept
     spec = plan.input or input_spec
     if preprocessing == "clip":
-        spec = InputSpec(side=224, fit="squash", **CLIP)  # type: ignore[arg-type]
+        spec = InputSpec(side=224, fit="squash", upsample=spec.upsample, **CLIP)  # type: ignore[arg-type]
     elif preprocessing == "settings":
         spec = replace(input_spec, upsample=spec.upsample)
     used = plan.pooling if pooling is None else pooling

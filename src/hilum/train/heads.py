@@ -23,12 +23,14 @@ def fit_heads(
     subsets: Bool[np.ndarray, "S N"],
     exclusive: bool,
     penalty: float = 0.0,
+    max_iter: int = 300,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weights (F, D) and bias (F) of one head per subset of the training rows, for features as they are.
 
     Features are standardised by all training rows first, which takes no label; that is folded into the heads.
     Each finding has the penalty of the highest validation AUROC (exclusive findings share the one of the
     lowest validation cross entropy); among equals the strongest. With `penalty` above 0 all have that one.
+    A head that needs more than `max_iter` iterations stays where it is then, and a warning counts them.
     """
     penalties = np.array([penalty]) if penalty else PENALTIES
     mean, scale = features.mean(0), features.std(0)
@@ -36,9 +38,11 @@ def fit_heads(
     standard = (features - mean) / scale
     if exclusive:
         known = ~np.isnan(labels).all(1)
-        fitted = fit_softmax(standard[known], labels[known], penalties, row_weights=subsets[:, known])
+        fitted = fit_softmax(
+            standard[known], labels[known], penalties, row_weights=subsets[:, known], max_iter=max_iter
+        )
     else:
-        fitted = fit_logistic(standard, labels, penalties, row_weights=subsets)
+        fitted = fit_logistic(standard, labels, penalties, row_weights=subsets, max_iter=max_iter)
     weights, bias = np.asarray(fitted.weights), np.asarray(fitted.bias)
     standard_val = (val_features - mean) / scale
     heads = []

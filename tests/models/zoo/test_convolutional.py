@@ -837,3 +837,20 @@ def test_a_hybrid_of_an_earlier_run_is_refused(tmp_path: Path) -> None:
 def test_only_a_resnet_can_end_with_layer3() -> None:
     with pytest.raises(ConfigError, match="follows the name of a ResNet"):
         Encoder("densenet121_to_layer3", SETTINGS)
+
+
+def test_what_enlarges_its_input_does_so_for_clips_preprocessing_too(tmp_path: Path) -> None:
+    """As cxrlearn does: its GLoRIA enlarges whatever it is given to 299 pixels."""
+    torch.save(gloria(), tmp_path / "gloria.ckpt")
+    encoder, loaded = open_foreign(
+        tmp_path / "gloria.ckpt", preprocessing="clip", arch="test_resnet", input_spec=InputSpec()
+    )
+    spec = loaded.input
+    assert (spec.side, spec.fit, spec.upsample, spec.colour_mean[0]) == (224, "squash", 299, 0.48145466)
+    film = torch.rand(1, 1, 224, 224)
+    colour = torch.cat([(film - m) / s for m, s in zip(spec.colour_mean, spec.colour_std, strict=True)], 1)
+    large = functional.interpolate(colour, (299, 299), mode="bilinear", align_corners=True)
+    net = copy.deepcopy(resnet()).eval()
+    net.fc = nn.Identity()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(film), net(large), rtol=1e-4, atol=1e-4)

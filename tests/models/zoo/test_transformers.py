@@ -715,6 +715,72 @@ def test_a_file_with_a_projection_can_be_opened_without(tmp_path: Path) -> None:
     assert (encoder.pooling, encoder.num_features, encoder.projection) == (token, 192, None)
 
 
+@pytest.mark.parametrize("make", [refers, rad_dino_small], ids=lambda make: make.__name__)
+def test_positions_of_another_size_are_those_of_another_library(make: Any, tmp_path: Path) -> None:
+    """Bicubic as timm has it, against aliasing, the class token's left alone; and it is said."""
+    case = make(tmp_path / "source")
+    path = tmp_path / case.name
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(case.content, path)
+    else:
+        torch.save(case.content, path)
+    patch = 14 if make is rad_dino_small else 16
+    side, before = case.spec.side + 2 * patch, case.spec.side // patch
+    encoder, loaded = open_foreign(
+        path, preprocessing="settings", arch="test_resnet", input_spec=InputSpec(side=side, mean=0.4, std=0.3)
+    )
+    assert encoder.input == InputSpec(side=side, mean=0.4, std=0.3)
+    places = f"positions of {before**2 + 1} places resampled to {(before + 2) ** 2 + 1}"
+    assert any(places in line for line in loaded.lines())
+    torch.manual_seed(2)
+    images = torch.randn(1, 1, side, side)
+    model = case.reference.__closure__[0].cell_contents
+    table = model.embeddings.position_embeddings.detach()
+    grid = table[:, 1:].reshape(1, before, before, -1).permute(0, 3, 1, 2)
+    grid = functional.interpolate(grid, (before + 2, before + 2), mode="bicubic", antialias=True)
+    resampled = torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2)], 1)
+    model.embeddings.position_embeddings = nn.Parameter(resampled)
+    with torch.no_grad():
+        expected = model(pixel_values=images.expand(-1, 3, -1, -1), **(
+            {} if make is rad_dino_small else {"interpolate_pos_encoding": True}
+        )).last_hidden_state[:, 0]  # fmt: skip
+        torch.testing.assert_close(encoder(images), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_small_vit_of_moco_v3_has_twelve_heads(tmp_path: Path) -> None:
+    config = ViTConfig(hidden_size=384, num_attention_heads=12, intermediate_size=1536, layer_norm_eps=1e-6)
+    model = made(ViTModel, config, add_pooling_layer=False)
+    tensors = of_vit(model, tmp_path / "source")
+    states = under("module.base_encoder.", tensors | linear("head.0", 384)) | linear("module.predictor.0")
+    states |= under("module.momentum_encoder.", {n: torch.zeros_like(t) for n, t in tensors.items()})
+    torch.save({"epoch": 300, "arch": "vit_small", "state_dict": states}, tmp_path / "moco_v3.pth.tar")
+    encoder, loaded = open_foreign(tmp_path / "moco_v3.pth.tar", arch="test_resnet", input_spec=PLAIN)
+    assert loaded.family == "timm_vit"
+    assert loaded.left == {"momentum encoder": len(tensors), "head": 2, "others": 2}
+    images = torch.randn(1, 1, 224, 224)
+    with torch.no_grad():
+        expected = class_token(model)(images.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(encoder(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "windows"), [(384, 64), (768, 256), (1152, 576)])
+def test_masks_tell_the_side_that_ark_saw(side: int, windows: int) -> None:
+    with torch.device("meta"):
+        ours = timm.create_model("swin_large_patch4_window12_384", num_classes=0).state_dict()
+        mask = torch.empty(windows, 144, 144)
+    old = {
+        re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", name): tensor
+        for name, tensor in ours.items()
+    }
+    heads = linear("omni_heads.0") | {"layers.0.blocks.1.attn_mask": mask}
+    plan = read("ark", under("teacher.module.", old | heads))
+    assert (plan.arch, plan.input) == (
+        "swin_large_patch4_window12_384",
+        InputSpec(side, "squash", **IMAGENET),
+    )
+    assert set(plan.tensors) == set(ours)
+
+
 def read(family: str, tensors: dict[str, Tensor], **facts: str) -> Any:
     return families()[family].read(ForeignFile(Path("file.pt"), tensors, facts, ()))
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -66,13 +68,40 @@ def export(config: Settings) -> Path:
         **json.loads(describe(encoder, parent=config.init, notes=encoder.notes).to_json()),
         "embedding": encoder.num_features,
         "channels": 3 if encoder.input.colour_mean else 1,
-        "feed": "one grey channel in [0, 1], fitted to the square as input.fit says, minus mean, over std",
+        "feed": _feed(encoder, config.formats),
     }
     if "onnx" in config.formats:
         card["onnx_largest_difference"] = _write_onnx(encoder, config.out / "encoder.onnx", config.tolerance)
     write_atomically(config.out / "card.json", (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
     log.info("%s: %s and card.json", config.out, ", ".join(config.formats))
     return config.out
+
+
+def _feed(encoder: Encoder, formats: Sequence[str]) -> dict[str, str]:
+    """How each of the files is fed, in words."""
+    spec = encoder.input
+    film = f"one grey channel in [0, 1] of {spec.side} by {spec.side} pixels, fitted as input.fit says"
+    if spec.crop < 1:
+        film += f", of which the middle {spec.crop:g} is taken"
+    normalised = f"{film}, minus {spec.mean:g}, over {spec.std:g}"
+    bare = normalised
+    if spec.colour_mean:
+        bare += ", three times, minus input.colour_mean, over input.colour_std"
+    if spec.upsample:
+        bare += f", then enlarged to {spec.upsample} pixels (bilinear, corners aligned)"
+    absent = [
+        name
+        for name, part in (("projection", encoder.projection), ("scorer of patches", encoder.top_k))
+        if part
+    ]
+    if absent:
+        bare += f"; the {' and '.join(absent)} of the encoder is not in this file"
+    told = {
+        "safetensors": ("encoder.safetensors", normalised),
+        "timm": ("timm.safetensors", bare),
+        "onnx": ("encoder.onnx", f"{film}; it is normalised inside"),
+    }
+    return dict(told[name] for name in formats)
 
 
 class _Normalised(nn.Module):
@@ -98,17 +127,21 @@ def _write_onnx(encoder: Encoder, path: Path, tolerance: float) -> float:
     torch.manual_seed(0)
     films = torch.rand(2, 1, side, side)
     told = _Normalised(encoder).eval()
-    torch.onnx.export(
-        told,
-        (films,),
-        path,
-        input_names=["images"],
-        output_names=["embeddings"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):  # they tell each node that they fold
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
+        torch.onnx.export(
+            told,
+            (films,),
+            path,
+            input_names=["images"],
+            output_names=["embeddings"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in (2, 3):

@@ -3,9 +3,10 @@
 import logging
 from pathlib import Path
 
-from hilum.commands._open import input_spec
+from hilum.commands._open import input_spec, pooling_of
 from hilum.config import EncoderConfig
-from hilum.models.recognise import open_foreign
+from hilum.errors import ConfigError
+from hilum.models.recognise import open_foreign, seen
 from hilum.models.weights import locate, read_header
 
 EXAMPLE = "hilum encoder inspect chexzero.pt"
@@ -30,15 +31,21 @@ def inspect(config: Settings) -> None:
 
     Raises:
         WeightsError: the file is of no known family, or lacks something; the message says what there is.
+        ConfigError: a family is named for a file of ours.
     """
     path = locate(config.file)
     header = read_header(path)
     if header is not None:
-        spec = header.input
+        if config.family or config.preprocessing != "own":
+            raise ConfigError(
+                f"{path}: is this library's own file, and says itself what it is and how it sees films; "
+                "leave out --family and --preprocessing"
+            )
+        pooling = pooling_of(config) or header.pooling
+        projected = f", projected to {pooling.project} numbers" if pooling.project else ""
         log.info(
-            "%s: a file of this library\n  kind: %s\n  encoder: %s\n  sees: %d pixels, %s, mean %g, std %g"
-            "%s%s%s",
-            path, header.kind, header.arch, spec.side, spec.fit, spec.mean, spec.std,
+            "%s: a file of this library\n  kind: %s\n  encoder: %s\n  sees: %s\n  embedding: %s%s%s%s%s",
+            path, header.kind, header.arch, seen(header.input), pooling.pool, projected,
             f"\n  findings: {', '.join(header.findings)}" if header.findings else "",
             f"\n  began as: {header.parent}" if header.parent else "",
             f"\n  notes: {header.notes}" if header.notes else "",
@@ -51,6 +58,7 @@ def inspect(config: Settings) -> None:
         arch=config.arch,
         input_spec=input_spec(config),
         options=config.arch_options,
+        pooling=pooling_of(config),
     )
     weights = sum(p.numel() for p in encoder.parameters())
     log.info(

@@ -325,7 +325,7 @@ def plain_vit(
 ) -> tuple[str, dict[str, str], int]:
     """The ViT of timm whose tensors, by its names, these are; its options; and the side of its images.
 
-    The number of heads is in no tensor: it is what the ViT of this width has in all papers, as in timm.
+    The number of heads is in no tensor: it is what the ViT of this width has in nearly all papers.
 
     Args:
         file: where they are from.
