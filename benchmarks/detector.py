@@ -43,7 +43,7 @@ def main(name: str) -> None:
     own = settings_in(find.path("hilum.detectors", "retinanet"))().model_dump()
     ours = RetinaNetTask(
         Encoder("resnet18", spec), findings=("Opacity",), classes=(), freeze=0.0, frozen_norm=False,
-        encoder_scale=1.0, film_weight=0.1, **own,
+        part_scales={}, film_weight=0.1, **own,
     ).to(device, memory_format=torch.channels_last)  # fmt: skip
     theirs = their_model().to(device, memory_format=torch.channels_last)
     pixels = torch.randint(0, 256, (BATCH, 1, SIDE, SIDE), dtype=torch.uint8)
