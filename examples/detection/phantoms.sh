@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Detectors of synthetic opacities and large hearts from random and from pretrained encoders, frozen and fine-tuned; a quarter of an hour on 2 cores.
+# Detectors of synthetic opacities and large hearts from random and from pretrained encoders, frozen and fine-tuned; 40 minutes on 2 cores.
 #   examples/detection/phantoms.sh OUT
 set -euo pipefail
 out=$1

@@ -20,6 +20,7 @@ dropout: 0.2
 batch_size: 4
 negatives: 1
 views: rsna_10
+view: {translate: 0.0625}
 lr: 0.001
 clip: 1
 epochs: 14

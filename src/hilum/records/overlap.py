@@ -6,8 +6,8 @@ patients nor hashes of pixels show it, since both were changed. So the names of 
 which the column `site` has.
 
 Object-CXR is not here: its films were collected anew, in township hospitals
-(https://jfhealthcare.github.io/object-CXR/). Nor is VinDr-PCXR, which has children where VinDr-CXR has
-adults.
+(https://jfhealthcare.github.io/object-CXR/). VinDr-PCXR shares none with VinDr-CXR: it has children where
+that has adults.
 """
 
 from collections.abc import Iterable
@@ -49,6 +49,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "PadChest-GR": (),
     VINDR: ("vindr",),
     "VinBigData": ("vinbigdatachestxray",),
+    "VinDr-PCXR": (),
     SHENZHEN: ("tuberculosisshenzhen", "shenzhentb"),
     MONTGOMERY: ("montgomerycounty", "montgomerytb"),
     TBX11K: (),

@@ -39,6 +39,7 @@ def test_films_labels_and_the_official_split_are_the_arrays(tmp_path, caplog):
         records.labels, np.concatenate([given[f"{split}_labels"] for split in COUNTS])
     )
     assert records.table["patient"].is_unique
+    assert set(records.table["site"]) == {"ChestMNIST"}
     assert "each of 10 films counts as one" in caplog.text
     whole = np.concatenate([given[f"{split}_images"] for split in COUNTS])
     for image, film in zip(records.table["image"], whole, strict=True):

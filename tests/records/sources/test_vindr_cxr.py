@@ -116,6 +116,7 @@ def test_the_sheet_of_kaggle(tmp_path):
         text(tmp_path / f"{name}.dicom", "")
     found = read(tmp_path)
     assert found.findings == ("Aortic enlargement", "Lung Opacity", "Nodule/Mass", "No finding")
+    assert set(found.table["site"]) == {"VinBigData"}
     assert positives(found) == [["Aortic enlargement", "Nodule/Mass"], ["No finding"]]
     assert boxes_of(found, "Aortic enlargement")[0].tolist() == [[102, 104, 204, 208]]
     assert boxes_of(found, "No finding") == [] or not any(map(len, boxes_of(found, "No finding")))
@@ -150,7 +151,9 @@ def test_missing_films_and_a_wrong_root_are_named(tmp_path):
 def test_kaggles_sheet_beside_those_of_physionet_is_not_read_for_both(tmp_path):
     physionet(tmp_path)
     text(tmp_path / "train.csv", "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max")
-    assert read(tmp_path).table["patient"].tolist() == ["aaa", "bbb", "ccc", "ddd"]
+    found = read(tmp_path).table
+    assert found["patient"].tolist() == ["aaa", "bbb", "ccc", "ddd"]
+    assert set(found["site"]) == {"VinDr-CXR"}
 
 
 def children(root):
@@ -176,6 +179,7 @@ def test_films_of_children_have_the_findings_that_only_boxes_name(tmp_path):
     assert asked(found, boxed).all()  # the reader looked for all of them
     assert found.table["boxes"].tolist()[1:3] == ["[]", "[]"]  # the row of no finding is no box
     assert set(found.table["view"]) == {"PA"}
+    assert set(found.table["site"]) == {"VinDr-PCXR"}
     assert found.table["split"].tolist() == ["train", "train", "test", "test"]
 
 

@@ -54,6 +54,7 @@ FINDINGS = {
     "pneumoniamnist": ("Pneumonia",),
 }  # fmt: skip
 """The columns of the labels, in order; ChestX-ray14's names."""
+DATASETS = {"chestmnist": "ChestMNIST", "pneumoniamnist": "PneumoniaMNIST"}
 SPLITS = ("train", "val", "test")
 LEAST_SIDE = 32
 MOST_FILMS = 1_000_000
@@ -101,6 +102,7 @@ def read(root: Path, *, films: Path, name: str, size: int) -> Records:
             "image": [str((films / name).absolute()) for name in names],
             "patient": stems,
             "split": [split for split in SPLITS for _ in range(counts[split])],
+            "site": DATASETS[name],
         },
         dtype="str",
     )

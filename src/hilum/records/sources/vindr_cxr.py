@@ -111,10 +111,18 @@ def read(
     table = with_films(table, named, there, defects, only_present=only_present)
     table["boxes"] = _in_files(table, sizes, defects)
     defects.check()
+    table["site"] = _dataset(sheets)
     log.warning("the sheets name no patients, so each of %d films is its own patient", len(table))
     kept = values[table.index.to_numpy()]
     records = records_of(table, {name: kept[:, place] for place, name in enumerate(findings)})
     return with_validation(records, val_share)
+
+
+def _dataset(sheets: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
+    """Which of three sets it is: Kaggle has no labels of test films, and PCXR alone says whose they are."""
+    if "test" not in sheets:
+        return "VinBigData"
+    return "VinDr-CXR" if (sheets["test"][1]["rad_id"] == "all").all() else "VinDr-PCXR"
 
 
 def _sheets(base: Path, headers: Defects, defects: Defects) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
