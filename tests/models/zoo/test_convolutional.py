@@ -695,7 +695,7 @@ def test_a_published_layout_becomes_the_network_that_it_was(name: str, files: Ca
     with torch.no_grad():
         found, expected = encoder((film - spec.mean) / spec.std), case.embed(film)
     assert expected.std() > 1e-3
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -770,7 +770,7 @@ def test_what_no_tensor_tells_has_to_be_said(tmp_path: Path) -> None:
         theirs.load_state_dict(timms("efficientnet_b0").state_dict())
         with torch.no_grad():
             expected = theirs.forward_features(film.expand(-1, 3, -1, -1)).mean((2, 3))
-            torch.testing.assert_close(encoder(film), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(encoder(film), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_plain_network_whose_architecture_is_named_is_read_from_any_wrapper(tmp_path: Path) -> None:
@@ -781,7 +781,7 @@ def test_a_plain_network_whose_architecture_is_named_is_read_from_any_wrapper(tm
     film = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         expected = timms("mixnet_s").forward_features(film.expand(-1, 3, -1, -1)).mean((2, 3))
-        torch.testing.assert_close(encoder(film), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(encoder(film), expected, rtol=1e-5, atol=1e-5)
     assert loaded.unexpected == ("blocks.0.0.total_ops", "classifier.bias", "classifier.weight")
     assert dict(loaded.left) == {"optimizer": 1}
 
@@ -853,4 +853,4 @@ def test_what_enlarges_its_input_does_so_for_clips_preprocessing_too(tmp_path: P
     net = copy.deepcopy(resnet()).eval()
     net.fc = nn.Identity()
     with torch.no_grad():
-        torch.testing.assert_close(encoder(film), net(large), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(encoder(film), net(large), rtol=1e-5, atol=1e-5)

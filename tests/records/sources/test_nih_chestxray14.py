@@ -1,8 +1,10 @@
 """ChestX-ray14 in miniature: its split files, its folders of films, its odd headers, ages and boxes."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hilum.cli import main
@@ -12,6 +14,8 @@ from hilum.records.sources import nih_chestxray14
 from hilum.records.table import Records
 
 from .trees import film, text
+
+FILMS = Path(__file__).resolve().parents[3] / "../shared/data/nih_rsna"
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -163,3 +167,55 @@ def test_films_and_sheets_may_lie_in_folders_of_their_own_but_no_film_twice(tmp_
         read(tmp_path)
     with pytest.raises(MissingError, match=f"it is in {tmp_path / 'CXR8'}: give that"):
         read(tmp_path / "CXR8" / "images_001")
+
+
+@pytest.mark.skipif(not FILMS.exists(), reason="the real films of shared/data are not on this machine")
+def test_real_films_laid_out_as_the_download_have_their_findings_patients_and_boxes(tmp_path):
+    """1,276 films of 512 pixels, half of the published ones; their boxes are in pixels of the published."""
+    raw = pd.read_csv(FILMS / "labels.csv", dtype=str, keep_default_na=False)
+    raw["name"] = raw["path"].str.removeprefix("images/").str.replace(".jpg", ".png")
+    (tmp_path / "images").mkdir()
+    for path, name in zip(raw["path"], raw["name"], strict=True):
+        (tmp_path / "images" / name).symlink_to(FILMS.resolve() / path)
+    parts = zip(
+        raw["name"],
+        raw["finding_labels"],
+        raw["patient_id"],
+        raw["age"],
+        raw["sex"],
+        raw["view"],
+        strict=True,
+    )
+    rows = [f"{name},{found},0,{who},{age},{sex},{view},{TAIL}" for name, found, who, age, sex, view in parts]
+    text(tmp_path / "Data_Entry_2017.csv", HEADER, *rows)
+    tested = raw["patient_id"].astype(int) % 2 == 0
+    text(tmp_path / "train_val_list.txt", *raw["name"][~tested])
+    text(tmp_path / "test_list.txt", *raw["name"][tested])
+    boxes = pd.read_csv(FILMS / "boxes.csv").query("annotator == 'NIH_BBox_List_2017'")
+    boxes["name"] = boxes["path"].str.removeprefix("images/").str.replace(".jpg", ".png")
+    sides = ["x", "y", "width", "height"]
+    marks = [
+        f"{name},{label},{','.join(f'{2 * side:.4f}' for side in row)},,,"
+        for name, label, row in zip(boxes["name"], boxes["label"], boxes[sides].to_numpy(), strict=True)
+    ]
+    text(tmp_path / "BBox_List_2017.csv", "Image Index,Finding Label,Bbox [x,y,w,h],,,", *marks)
+    found = read(tmp_path)
+    assert len(found) == 1276
+    assert found.table["patient"].nunique() == 1013
+    mined = raw.set_index("name")["finding_labels"].str.split("|")
+    names = found.table["image"].map(lambda image: Path(image).name)
+    for finding in found.findings:
+        expected = [float(finding in mined[name]) for name in names]
+        assert found.table[finding].tolist() == expected, finding
+    assert set(found.table["split"]) == {"train", "test"}
+    given = boxes.assign(label=boxes["label"].replace("Infiltrate", "Infiltration"))
+    for finding in given["label"].unique():
+        own = given[given["label"] == finding].set_index("name")[sides]
+        for name, some in zip(names, boxes_of(found, finding), strict=True):
+            corners = own.loc[[name]].to_numpy() if name in own.index else np.empty((0, 4))
+            corners[:, 2:] += corners[:, :2]
+            np.testing.assert_allclose(np.sort(some, axis=0), np.sort(corners, axis=0), atol=1.0)
+    for finding in ("Cardiomegaly", "Effusion"):
+        shown = (found.table[finding] == 1).to_numpy()
+        boxed = np.array([len(some) > 0 for some in boxes_of(found, finding)])
+        assert asked(found, [finding]).tolist() == (~shown | boxed).tolist()  # no box is no negative
