@@ -1,9 +1,5 @@
 """What every pretraining method promises; a new file in hilum/methods is tested by being there."""
 
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +13,10 @@ from hilum.config import TrainConfig, settings_in
 from hilum.data.loader import Batch
 from hilum.run import Run
 from hilum.train.loop import fit
+from hilum.train.parallel import mean_over_processes, rank, synchronised, world
 from hilum.train.task import Task
 from tests import toys
+from tests.processes import in_two_processes
 
 METHODS = find.names("hilum.methods")
 SMALL = {"queue_size": 40, "projector_sizes": [64, 64], "projection_dim": 32}
@@ -120,12 +118,7 @@ def test_a_resumed_run_is_equal_to_the_bit(method, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-TWO_PROCESSES = """
-import sys, torch
-from hilum.train.parallel import mean_over_processes, processes, rank, synchronised, world
-from tests.test_contracts import METHODS, awaken, batch_for, task_of
-torch.set_num_threads(1)
-with processes(torch.device("cpu")):
+def in_one_of_two(folder: Path) -> None:
     for method in METHODS:
         task = awaken(task_of(method).double())
         forward = synchronised(task)
@@ -136,27 +129,11 @@ with processes(torch.device("cpu")):
         whole = mean_over_processes(loss)
         if rank() == 0:
             gradients = {n: w.grad for n, w in task.named_parameters() if w.grad is not None}
-            torch.save({"": whole, **gradients}, f"{sys.argv[1]}/{method}.pt")
-"""
+            torch.save({"": whole, **gradients}, folder / f"{method}.pt")
 
 
 def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    there = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "WORLD_SIZE": "2",
-        "PYTHONPATH": str(Path(__file__).parent.parent),
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)], env=os.environ | there | {"RANK": str(rank)}
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(200) for process in ranks] == [0, 0]
+    in_two_processes(in_one_of_two, tmp_path)
     for method in METHODS:
         task = awaken(task_of(method).double())
         for step in range(2):

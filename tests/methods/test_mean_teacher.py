@@ -1,8 +1,4 @@
 import math
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +12,11 @@ from hilum.methods.mean_teacher import MeanTeacher, Settings, mean_square, ramp,
 from hilum.methods.supervised import Supervised
 from hilum.run import Run
 from hilum.train.loop import fit
+from hilum.train.parallel import mean_over_processes, rank, synchronised, world
 from hilum.train.task import Task
 from tests import toys
 from tests.methods.test_pseudo_label import pseudo_label
+from tests.processes import in_two_processes
 
 UNKNOWN = float("nan")
 
@@ -181,12 +179,7 @@ def test_the_mean_square_is_computed_in_float32():
         assert mean_square(a.bfloat16(), b).dtype == torch.float32
 
 
-TWO_PROCESSES = """
-import sys, torch
-from hilum.train.parallel import mean_over_processes, processes, rank, synchronised, world
-from tests.methods.test_mean_teacher import doubled_batch, tasks
-torch.set_num_threads(1)
-with processes(torch.device("cpu")):
+def in_one_of_two(folder: Path) -> None:
     for number, task in enumerate(tasks()):
         forward = synchronised(task)
         loss = forward(doubled_batch().part(rank(), world()))["loss"]
@@ -194,8 +187,7 @@ with processes(torch.device("cpu")):
         whole = mean_over_processes(loss)
         if rank() == 0:
             gradients = {n: w.grad for n, w in task.named_parameters() if w.grad is not None}
-            torch.save([whole, gradients], f"{sys.argv[1]}/{number}.pt")
-"""
+            torch.save([whole, gradients], folder / f"{number}.pt")
 
 
 def tasks() -> list[Task]:
@@ -209,13 +201,7 @@ def doubled_batch() -> Batch:
 
 
 def test_two_processes_learn_from_radiographs_without_labels_as_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    there["PYTHONPATH"] = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
-    ranks = [subprocess.Popen(command, env=os.environ | there | {"RANK": str(rank)}) for rank in range(2)]
-    assert [process.wait(200) for process in ranks] == [0, 0]
+    in_two_processes(in_one_of_two, tmp_path)
     for number, task in enumerate(tasks()):
         terms = task(doubled_batch())
         terms["loss"].backward()

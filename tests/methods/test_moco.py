@@ -1,8 +1,4 @@
 import math
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +9,9 @@ from torch.nn import functional
 from hilum.data.loader import Batch
 from hilum.errors import ConfigError
 from hilum.methods.moco import MoCo, Settings, moco_loss
+from hilum.train.parallel import mean_over_processes, rank, synchronised, world
 from tests import toys
+from tests.processes import in_two_processes
 
 SMALL = {"queue_size": 40, "projection_dim": 8}
 
@@ -238,12 +236,7 @@ def test_shuffled_groups_normalise_keys_with_others_than_their_queries():
         assert torch.allclose(keys[rows], alone, atol=1e-6)
 
 
-TWO_PROCESSES = """
-import sys, torch
-from hilum.train.parallel import mean_over_processes, processes, rank, synchronised, world
-from tests.methods.test_moco import IN_PARALLEL, batch, doubled, moco
-torch.set_num_threads(1)
-with processes(torch.device("cpu")):
+def in_one_of_two(folder: Path) -> None:
     for number, settings in enumerate(IN_PARALLEL):
         task = moco(**settings).double()
         forward = synchronised(task)
@@ -254,8 +247,9 @@ with processes(torch.device("cpu")):
         whole = mean_over_processes(whole)
         if rank() == 0:
             gradients = {n: w.grad for n, w in task.named_parameters() if w.grad is not None}
-            torch.save([whole, task.queue, task.queue_codes, gradients], f"{sys.argv[1]}/{number}.pt")
-"""
+            torch.save([whole, task.queue, task.queue_codes, gradients], folder / f"{number}.pt")
+
+
 IN_PARALLEL = [
     {},
     {"shuffle_groups": 4, "projector_norm": True},
@@ -268,13 +262,7 @@ def doubled(one: Batch) -> Batch:
 
 
 def test_two_processes_shuffle_and_choose_negatives_as_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    there["PYTHONPATH"] = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
-    ranks = [subprocess.Popen(command, env=os.environ | there | {"RANK": str(rank)}) for rank in range(2)]
-    assert [process.wait(200) for process in ranks] == [0, 0]
+    in_two_processes(in_one_of_two, tmp_path)
     for number, settings in enumerate(IN_PARALLEL):
         task = moco(**settings).double()
         for step in range(2):

@@ -1,8 +1,4 @@
 import math
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +9,9 @@ from hilum.data.loader import Batch
 from hilum.errors import ConfigError
 from hilum.methods.simclr import nt_xent
 from hilum.methods.supcon import SupCon, positive_weights, supcon_loss
+from hilum.train.parallel import mean_over_processes, rank, synchronised, world
 from tests import toys
+from tests.processes import in_two_processes
 from tests.test_losses import dot, unit
 
 NAN = float("nan")
@@ -263,32 +261,7 @@ def test_a_batch_of_one_radiograph_is_refused():
         supcon()(batch(1))
 
 
-def in_two_processes(script: str, folder: Path) -> None:
-    """Runs a script in two processes that torchrun might have started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    there = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parent.parent.parent),
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(folder)], env=os.environ | there | {"RANK": str(rank)}
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(200) for process in ranks] == [0, 0]
-
-
-TWO_PROCESSES = """
-import sys, torch
-from hilum.train.parallel import mean_over_processes, processes, rank, synchronised, world
-from tests.methods.test_supcon import VARIANTS, batch, supcon
-with processes(torch.device("cpu")):
+def in_one_of_two(folder: Path) -> None:
     found = {}
     for variant in VARIANTS:
         task = supcon(*variant)
@@ -299,13 +272,14 @@ with processes(torch.device("cpu")):
         found |= {name + " " + term: mean_over_processes(value) for term, value in terms.items()}
         found |= {name + " " + n: w.grad for n, w in task.named_parameters()}
     if rank() == 0:
-        torch.save(found, sys.argv[1] + "/found.pt")
-"""
+        torch.save(found, folder / "found.pt")
+
+
 VARIANTS = [*((shared, "all") for shared in SHARED), ("jaccard", "one")]
 
 
 def test_two_processes_find_each_others_positives(tmp_path):
-    in_two_processes(TWO_PROCESSES, tmp_path)
+    in_two_processes(in_one_of_two, tmp_path)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     for variant in VARIANTS:
         task = supcon(*variant)

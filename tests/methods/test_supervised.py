@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hilum.methods.supervised import Supervised
 from hilum.run import Run
 from hilum.train.loop import fit
 from hilum.train.optim import Fitting
+from hilum.train.parallel import mean_over_processes, rank, synchronised, world
 from tests import toys
-from tests.methods.test_supcon import in_two_processes
+from tests.processes import in_two_processes
 
 NAN = float("nan")
 CHEXPERT_5 = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
@@ -148,11 +150,7 @@ def test_five_findings_with_unknown_labels_are_learnt(weighting, tmp_path):
     assert task.model.findings == CHEXPERT_5
 
 
-TWO_PROCESSES = """
-import sys, torch
-from hilum.train.parallel import mean_over_processes, processes, rank, synchronised, world
-from tests.methods.test_supervised import EXCLUSIVE, batch, supervised
-with processes(torch.device("cpu")):
+def in_one_of_two(folder: Path) -> None:
     found = {}
     for exclusive in (False, True):
         for weighting in ("none", "balanced"):
@@ -164,12 +162,11 @@ with processes(torch.device("cpu")):
             found |= {name + "loss": mean_over_processes(loss), name + "positives": task.positives}
             found |= {name + n: w.grad for n, w in task.model.head.named_parameters()}
     if rank() == 0:
-        torch.save(found, sys.argv[1] + "/found.pt")
-"""
+        torch.save(found, folder / "found.pt")
 
 
 def test_two_processes_with_unlike_numbers_of_labels_give_the_loss_of_one(tmp_path):
-    in_two_processes(TWO_PROCESSES, tmp_path)
+    in_two_processes(in_one_of_two, tmp_path)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     for exclusive in (False, True):
         for weighting in ("none", "balanced"):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +24,10 @@ from hilum.losses import (
 from hilum.methods.supervised import Settings, Supervised
 from hilum.run import Run
 from hilum.train.loop import fit
+from hilum.train.parallel import mean_over_processes, rank, synchronised, world
 from tests import toys
-from tests.methods.test_supcon import in_two_processes
 from tests.methods.test_supervised import EXCLUSIVE, FILMS, batch
+from tests.processes import in_two_processes
 
 NAN = float("nan")
 RANDOM = torch.Generator().manual_seed(0)
@@ -295,12 +297,7 @@ def test_bfloat16_gives_a_finite_float32_loss(choice):
     assert torch.isfinite(loss)
 
 
-TWO_PROCESSES = """
-import sys, torch
-from hilum.train.parallel import mean_over_processes, processes, rank, synchronised, world
-from tests.methods.test_supervised_losses import CHOICES, EXCLUSIVE, double, supervised
-torch.set_num_threads(1)
-with processes(torch.device("cpu")):
+def in_one_of_two(folder: Path) -> None:
     found = {}
     for i, choice in enumerate(CHOICES[2:]):
         task = supervised(**choice).double()
@@ -310,8 +307,7 @@ with processes(torch.device("cpu")):
         found[f"{i} loss"] = mean_over_processes(loss)
         found |= {f"{i} {n}": w.grad for n, w in task.named_parameters()}
     if rank() == 0:
-        torch.save(found, sys.argv[1] + "/found.pt")
-"""
+        torch.save(found, folder / "found.pt")
 
 
 def double(labels: torch.Tensor):
@@ -320,7 +316,7 @@ def double(labels: torch.Tensor):
 
 
 def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
-    in_two_processes(TWO_PROCESSES, tmp_path)
+    in_two_processes(in_one_of_two, tmp_path)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     for i, choice in enumerate(CHOICES[2:]):
         task = supervised(**choice).double()

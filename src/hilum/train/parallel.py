@@ -1,5 +1,6 @@
 """Several processes as one: started by torchrun, equal to a single process at the same global batch."""
 
+import gc
 import inspect
 import os
 from collections.abc import Iterator
@@ -15,7 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[None]:
-    """Joins the processes that torchrun started, if it did."""
+    """Joins the processes that torchrun started, if it did.
+
+    Let go of what was `synchronised` before the end: it keeps gloo's threads, and one that frees its last
+    tensor while Python ends aborts the process.
+    """
     if "RANK" not in os.environ or dist.is_initialized():
         yield
         return
@@ -23,6 +28,7 @@ def processes(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # of what `synchronised` gave, whose parts refer to each other
         dist.destroy_process_group()
 
 
