@@ -102,7 +102,8 @@ def detect(
     check_look(look, models[0])
     first, place = models[0], choose_device(device)
     for model in models:
-        model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        model.place(place)
+        model.eval()
     spec = first.encoder.input
     recipe = look.recipe(spec)
     found: dict[float, list[Found]] = {overlap: [] for overlap in overlaps}

@@ -97,6 +97,24 @@ def test_every_trainable_weight_gets_a_gradient(name):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
+def test_the_loss_and_its_gradient_are_the_same_in_every_layout(name, monkeypatch):
+    found = {}
+    for ability in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda ability=ability: ability)
+        task = task_of(name, frozen_norm=True).double()
+        task.train().place(torch.device("cpu"))
+        views = tuple(view.double() for view in batch().views)
+        loss = task(replace(batch(), views=views))["loss"]
+        loss.backward()
+        head = [w for n, w in task.named_parameters() if "_head" in n and w.ndim == 4 and w.shape[2] > 1]
+        assert all(w.is_contiguous() == (ability == "AVX2") for w in head)
+        found[ability] = {"": loss.detach()} | {n: w.grad for n, w in task.named_parameters()}
+    for name, value in found["AVX512"].items():
+        if value is not None:
+            assert torch.allclose(found["AVX2"][name], value, rtol=1e-6, atol=1e-7), name
+
+
+@pytest.mark.parametrize("name", DETECTORS)
 def test_it_learns_where_bright_squares_are(name):
     task = task_of(name)
     optimizer = torch.optim.AdamW(task.parameters(), lr=2e-3)

@@ -166,7 +166,7 @@ def similarities(
     """How similar every radiograph is to each group of texts, in the order of the table."""
     assert isinstance(task, ComparesWithTexts)
     place = choose_device(device)
-    task.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    task.place(place)
     task.eval()
     parts: list[Tensor] = []
     with autocast(precision, place), Progress("Comparing", len(records), unit="images") as line:

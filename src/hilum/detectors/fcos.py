@@ -76,6 +76,11 @@ class FCOS(Detector):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.score.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
 
+    def place(self, device: torch.device) -> None:
+        """Puts it on a device, in the layout that is fastest there."""
+        super().place(device)
+        self.pyramid.lay_out(device, self.score_head, self.side_head, self.score, self.sides, self.central)
+
     def forward(self, images: Float[Tensor, "B 1 S S"]) -> dict[str, Tensor]:
         """Logits of findings ("scores") and of centrality ("central"), distances in strides ("sides")."""
         levels, _ = self.pyramid(self.encoder, images)

@@ -83,6 +83,11 @@ class RetinaNet(Detector):
         self.film_head = FilmHead(self.pyramid.top, len(self.classes), dropout) if self.classes else None
         self.anchors: dict[tuple[int, torch.device], Tensor] = {}
 
+    def place(self, device: torch.device) -> None:
+        """Puts it on a device, in the layout that is fastest there."""
+        super().place(device)
+        self.pyramid.lay_out(device, self.score_head, self.box_head)
+
     def forward(self, images: Float[Tensor, "B 1 S S"]) -> dict[str, Tensor]:
         """Logits of anchors ("scores"), their boxes in code ("deltas"), and logits of films ("film")."""
         levels, top = self.pyramid(self.encoder, images)

@@ -53,6 +53,10 @@ class Detector(nn.Module, abc.ABC):
         self.settings = dict(settings)
         self.encoder = encoder
 
+    def place(self, device: torch.device) -> None:
+        """Puts it on a device, in the layout that is fastest there."""
+        self.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     @abc.abstractmethod
     def forward(self, images: Float[Tensor, "B 1 S S"]) -> Raw:
         """What it says of every place."""

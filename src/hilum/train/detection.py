@@ -4,6 +4,7 @@ import abc
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -58,6 +59,11 @@ class DetectionTask(Task):
         }
         if freeze >= 1:
             model.encoder.requires_grad_(False)
+
+    def place(self, device: torch.device) -> None:
+        """Puts it on a device, in the layout that is fastest there."""
+        super().place(device)
+        self.model.place(device)
 
     def train(self, mode: bool = True) -> "DetectionTask":
         """Training mode, but for what is frozen."""

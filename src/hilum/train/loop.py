@@ -134,7 +134,7 @@ def begin(task: Task, config: TrainConfig, device: torch.device) -> tuple[nn.Mod
     """
     torch.set_num_threads(config.threads or torch.get_num_threads())
     torch.manual_seed(config.seed)
-    task.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    task.place(device)
     task.train()
     _refuse_small_parts(task, config)
     forward = parallel.synchronised(task)
