@@ -20,7 +20,7 @@ import timm
 import torch
 
 from hilum.errors import WeightsError
-from hilum.models import foreign
+from hilum.models import torch_files
 from hilum.models.foreign import read_foreign
 from hilum.models.inert import Budget, Stub, _Machine, read_pickle
 
@@ -207,7 +207,7 @@ def test_what_a_pickle_sets_reaches_nothing_of_ours(tmp_path):
     (tmp_path / "x.pth").write_bytes(zipped(content, _0=np.arange(4, dtype="<f4").tobytes()))
     found = read_foreign(tmp_path / "x.pth").tensors
     assert {name: one.tolist() for name, one in found.items()} == {"x": [0, 1, 2, 3]}
-    assert not foreign._tensor.__defaults__
+    assert not torch_files._tensor.__defaults__
 
 
 def test_keyword_arguments_are_kept_and_looked_through(tmp_path):

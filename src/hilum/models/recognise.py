@@ -9,13 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from timm.layers.pos_embed import resample_abs_pos_embed
-from torch import Tensor, nn
-
 from hilum import find
 from hilum.errors import ConfigError, WeightsError
 from hilum.images.spec import InputSpec
-from hilum.models.encoder import Encoder, sum_stem
+from hilum.models.encoder import Encoder
+from hilum.models.fit_tensors import SHOWN, differences, fit_tensors, some, way_out
 from hilum.models.foreign import ForeignFile, read_foreign
 from hilum.models.pooling import Pooling
 from hilum.models.zoo._family import (
@@ -23,12 +21,10 @@ from hilum.models.zoo._family import (
     COUNTER,
     Family,
     Plan,
-    alike,
     counted,
     fitting,
     matches,
     prefixes_of,
-    surplus,
     under,
     without_module,
 )
@@ -36,7 +32,6 @@ from hilum.models.zoo._family import (
 log = logging.getLogger(__name__)
 
 ZOO = "hilum.models.zoo"
-SHOWN = 6
 NEW_SCORER = "pooled by top_k from here on; the scorer of patches is new"
 _OPTIMISER = r"(.*\.)?(exp_avg(_sq)?|max_exp_avg_sq|momentum_buffer|square_avg|acc_delta|sum|mu|step)$"
 """Names that torch's optimisers give to what they keep of each weight."""
@@ -185,44 +180,6 @@ def open_foreign(
     return encoder.eval(), loaded
 
 
-def fit_tensors(
-    encoder: Encoder, tensors: Mapping[str, Tensor], path: Path
-) -> tuple[tuple[str, ...], list[str]]:
-    """Loads every tensor of the network; what was unexpected, and what was adapted on the way.
-
-    Raises:
-        WeightsError: one is missing or of another shape, or the file has more layers. Nothing is loaded then.
-    """
-    own = encoder.net.state_dict()
-    given, adapted = dict(tensors), []
-    stem = next((n for n, t in own.items() if t.ndim == 4 and n in given), "")
-    if stem and given[stem].shape[1] == 3 and own[stem].shape[1] == 1:
-        adapted.append(f"{stem}: three channels summed to one grey channel")
-    given = sum_stem(given, own)
-    if stem and given[stem].shape[1] == 1 and own[stem].shape[1] == 3:
-        given[stem] = given[stem].expand(-1, 3, -1, -1) / 3
-        adapted.append(f"{stem}: one grey channel spread over three")
-    positions = given.get("pos_embed")
-    if positions is not None and "pos_embed" in own and positions.shape != own["pos_embed"].shape:
-        given["pos_embed"] = _resampled(positions, own["pos_embed"].shape, encoder.net)
-        adapted.append(f"positions of {positions.shape[-2]} places resampled to {own['pos_embed'].shape[-2]}")
-    wrong = _differences(given, own)
-    if wrong:
-        raise WeightsError(
-            f"{path}: {fitting(given, own)} of {len(own)} tensors of {encoder.arch} fit; {_some(wrong)}. "
-            f"Nothing was loaded: {_way_out(wrong)}"
-        )
-    encoder.net.load_state_dict({n: given.get(n, own[n]) for n in own})
-    return tuple(sorted(set(given) - set(own))), adapted
-
-
-def _resampled(positions: Tensor, shape: tuple[int, ...], net: nn.Module) -> Tensor:
-    prefix = 0 if getattr(net, "no_embed_class", False) else int(getattr(net, "num_prefix_tokens", 1))
-    side = round((shape[-2] - prefix) ** 0.5)
-    out: Tensor = resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=prefix)
-    return out
-
-
 def _read(about: Family, file: ForeignFile) -> Plan:
     try:
         return about.read(file)
@@ -261,30 +218,6 @@ def _generic(
     return "", None, plain
 
 
-def _differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Why tensors are not those of a network, in words: what is missing, misshapen or too much."""
-    return [
-        *(f"{n} is missing" for n in own if n not in given and not n.endswith(COUNTER)),
-        *(
-            f"{n} is {tuple(given[n].shape)}, expected {tuple(own[n].shape)}"
-            for n in own
-            if n in given and not alike(given[n], own[n])
-        ),
-        *([f"its layers have {len(more)} more, as {more[0]}"] if (more := surplus(given, own)) else []),
-    ]
-
-
-def _some(wrong: list[str]) -> str:
-    return "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
-
-
-def _way_out(wrong: list[str]) -> str:
-    """What to do about differences."""
-    if all(one.endswith("is missing") for one in wrong):
-        return "download it again, or ask for one that was saved whole"
-    return "it is of another architecture; say of which with --arch"
-
-
 def unknown(file: ForeignFile, arch: str) -> str:
     """What can be said of a file that nobody knows, and what to do about it."""
     count = f"{len(file.tensors):,} tensor{'s' if len(file.tensors) > 1 else ''}"
@@ -296,13 +229,13 @@ def unknown(file: ForeignFile, arch: str) -> str:
     net = Encoder(arch, InputSpec()).net.state_dict()
     tensors = without_module(file.tensors)
     given = under(tensors, next(iter(prefixes_of(tensors, next(iter(net), "nothing"))), ""))
-    wrong, count_fit = _differences(given, net), fitting(given, net)
+    wrong, count_fit = differences(given, net), fitting(given, net)
     shares = sorted(((one.share(file), name) for name, one in families().items()), reverse=True)[:3]
     near = ", ".join(f"{name} ({share:.0%} of its keys)" for share, name in shares if share > 0)
     if count_fit > len(net) / 2:
         return (
-            f"{file.path}: {count_fit} of {len(net)} tensors of --arch {arch} fit; {_some(wrong)}. Nothing "
-            f"was loaded: {_way_out(wrong)}" + (f". Nearest families: {near}" if near else "")
+            f"{file.path}: {count_fit} of {len(net)} tensors of --arch {arch} fit; {some(wrong)}. Nothing "
+            f"was loaded: {way_out(wrong)}" + (f". Nearest families: {near}" if near else "")
         )
     weights = {name: tensor for name, tensor in file.tensors.items() if not name.endswith(COUNTER)}
     shown = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(weights.items())[:SHOWN]]

@@ -36,9 +36,10 @@ from transformers.initialization import no_init_weights
 from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder
+from hilum.models.fit_tensors import fit_tensors
 from hilum.models.foreign import ForeignFile, read_foreign
 from hilum.models.pooling import Pooling
-from hilum.models.recognise import Loaded, families, fit_tensors, open_foreign, recognise
+from hilum.models.recognise import Loaded, families, open_foreign, recognise
 from hilum.models.weights import load, to_bytes
 
 PLAIN = InputSpec(side=224, mean=0.4, std=0.3)

@@ -8,7 +8,8 @@ in [0, 1], without normalisation; the fit outside of training is recorded nowher
 
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, resnet, under
+from hilum.models.zoo._family import Family, Plan, counted, under
+from hilum.models.zoo._networks import resnet
 
 
 def _read(file: ForeignFile) -> Plan:

@@ -9,16 +9,8 @@ before it. Films: the shorter side to 224, the middle, CLIP's normalisation.
 from hilum.errors import WeightsError
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    counted,
-    floats,
-    in_colour,
-    plain_vit,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, floats, in_colour, under, without_module
+from hilum.models.zoo._networks import plain_vit
 
 
 def _read(file: ForeignFile) -> Plan:

@@ -8,16 +8,8 @@ of 256 pixels; its ten crops are the middle one here. The embedding is the mean 
 
 from hilum.errors import WeightsError
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    counted,
-    densenet_arch,
-    densenet_names,
-    in_colour,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, in_colour, under, without_module
+from hilum.models.zoo._networks import densenet_arch, densenet_names
 
 
 def _read(file: ForeignFile) -> Plan:

@@ -16,7 +16,8 @@ from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import Family, Plan, counted, floats, plain_vit, renamed, under
+from hilum.models.zoo._family import Family, Plan, counted, floats, renamed, under
+from hilum.models.zoo._networks import plain_vit
 
 
 def _read(file: ForeignFile) -> Plan:

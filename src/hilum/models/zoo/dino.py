@@ -9,16 +9,8 @@ a plain ViT by timm's names, which `--family dino` reads as DINO's. ResNets and 
 
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    counted,
-    dropped,
-    in_colour,
-    plain_vit,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, dropped, in_colour, under, without_module
+from hilum.models.zoo._networks import plain_vit
 
 
 def _read(file: ForeignFile) -> Plan:

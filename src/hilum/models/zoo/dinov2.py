@@ -16,7 +16,8 @@ from torch import Tensor
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import Family, Plan, counted, in_colour, plain_vit, qkv, renamed, under
+from hilum.models.zoo._family import Family, Plan, counted, in_colour, renamed, under
+from hilum.models.zoo._networks import plain_vit, qkv
 from hilum.models.zoo.hf_vit import published
 
 

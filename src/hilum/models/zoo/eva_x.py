@@ -12,7 +12,8 @@ from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import Family, Plan, counted, dropped, renamed, square_side, under
+from hilum.models.zoo._family import Family, Plan, counted, dropped, renamed, under
+from hilum.models.zoo._networks import square_side
 
 
 def _read(file: ForeignFile) -> Plan:

@@ -9,7 +9,8 @@ before the embedders.
 
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, after, counted, resnet
+from hilum.models.zoo._family import Family, Plan, after, counted
+from hilum.models.zoo._networks import resnet
 
 _MODEL = r"(.*\.)?img_encoder\.model\."
 

@@ -7,7 +7,8 @@ embedding is the mean over patches of the last norm. Films: the side of the tabl
 """
 
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, in_colour, plain_vit, under, without_module
+from hilum.models.zoo._family import Family, Plan, counted, in_colour, under, without_module
+from hilum.models.zoo._networks import plain_vit
 
 
 def _read(file: ForeignFile) -> Plan:

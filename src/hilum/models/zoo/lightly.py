@@ -7,7 +7,8 @@ a state dict with a Sequential of its children, `backbone.0.*` (the stem), `back
 """
 
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, from_children, resnet, under, without_module
+from hilum.models.zoo._family import Family, Plan, counted, under, without_module
+from hilum.models.zoo._networks import from_children, resnet
 
 
 def _read(file: ForeignFile) -> Plan:

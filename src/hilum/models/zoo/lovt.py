@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, after, counted, resnet
+from hilum.models.zoo._family import Family, Plan, after, counted
+from hilum.models.zoo._networks import resnet
 from hilum.models.zoo.torchvision_resnet import plain_resnet
 
 MEAN, STD = 0.48988, 0.24818

@@ -13,16 +13,8 @@ it as MAE's.
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    counted,
-    dropped,
-    in_colour,
-    plain_vit,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, dropped, in_colour, under, without_module
+from hilum.models.zoo._networks import plain_vit
 
 FILMS = ("chexpert", "chestxray", "chestxray_nih", "mimic_cxr", "covidx", "node21")
 

@@ -9,7 +9,8 @@ are left out. The embedding is the mean over places of layer3, 1024 numbers.
 from hilum.errors import WeightsError
 from hilum.models.architectures import TO_LAYER3
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, from_children, in_colour, under, without_module
+from hilum.models.zoo._family import Family, Plan, counted, in_colour, under, without_module
+from hilum.models.zoo._networks import from_children
 
 _BLOCKS = {(6, True): "resnet50", (2, False): "resnet18"}
 """By the blocks of layer3, and whether they have three convolutions: what its code builds."""

@@ -11,7 +11,8 @@ from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import MEAN, Pooling
-from hilum.models.zoo._family import Family, Plan, counted, resnet, under, vit_arch
+from hilum.models.zoo._family import Family, Plan, counted, under
+from hilum.models.zoo._networks import resnet, vit_arch
 
 
 def _read(file: ForeignFile) -> Plan:

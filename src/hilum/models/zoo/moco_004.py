@@ -14,17 +14,8 @@ from torch import Tensor
 from hilum.errors import WeightsError
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import MEAN, Pooling
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    after,
-    counted,
-    dropped,
-    in_colour,
-    renamed,
-    resnet,
-    vit_arch,
-)
+from hilum.models.zoo._family import Family, Plan, after, counted, dropped, in_colour, renamed
+from hilum.models.zoo._networks import resnet, vit_arch
 
 _QUERY = r"(model_state\.)?(module\.)?encoder_q(_state)?\."
 

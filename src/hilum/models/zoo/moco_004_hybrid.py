@@ -12,16 +12,8 @@ from hilum.images.spec import InputSpec
 from hilum.models.conv_stem import PRESETS, STRIDE
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import (
-    IMAGENET,
-    Family,
-    Plan,
-    counted,
-    renamed,
-    square_side,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import IMAGENET, Family, Plan, counted, renamed, under, without_module
+from hilum.models.zoo._networks import square_side
 
 _DEPTH = 12
 

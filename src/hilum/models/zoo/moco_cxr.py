@@ -12,7 +12,8 @@ only an args.json beside the file says. Its MNASNet is not read.
 from hilum.errors import WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, after, counted, densenet_arch, in_colour, resnet
+from hilum.models.zoo._family import Family, Plan, after, counted, in_colour
+from hilum.models.zoo._networks import densenet_arch, resnet
 
 _QUERY = r"(state_dict\.)?(module\.)?encoder_q\."
 _TUNED = r"model_state\.(module\.)?model\."

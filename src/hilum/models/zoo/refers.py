@@ -8,7 +8,8 @@ middle, and normalises as ImageNet.
 
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import Pooling
-from hilum.models.zoo._family import Family, Plan, counted, in_colour, plain_vit, qkv, renamed, under
+from hilum.models.zoo._family import Family, Plan, counted, in_colour, renamed, under
+from hilum.models.zoo._networks import plain_vit, qkv
 
 
 def _read(file: ForeignFile) -> Plan:

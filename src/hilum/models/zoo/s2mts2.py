@@ -9,7 +9,8 @@ nowhere: 224 pixels is the usual one, and the fit is ours.
 from hilum.errors import WeightsError
 from hilum.models.architectures import LEAKY
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, after, counted, densenet_arch, in_colour
+from hilum.models.zoo._family import Family, Plan, after, counted, in_colour
+from hilum.models.zoo._networks import densenet_arch
 
 _QUERY = r"(state_dict\.)?(module\.)?encoder_q\."
 

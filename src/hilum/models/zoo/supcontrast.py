@@ -13,7 +13,8 @@ import ast
 
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, resnet, under, without_module
+from hilum.models.zoo._family import Family, Plan, counted, under, without_module
+from hilum.models.zoo._networks import resnet
 from hilum.models.zoo.lovt import MEAN, STD
 
 

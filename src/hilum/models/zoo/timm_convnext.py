@@ -6,16 +6,8 @@ the mean over places, before the last norm.
 """
 
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    counted,
-    dropped,
-    prefixes_of,
-    timm_arch,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, dropped, prefixes_of, under, without_module
+from hilum.models.zoo._networks import timm_arch
 
 _STEM = "stem.0.weight"
 _SIZES = {

@@ -7,7 +7,8 @@ is the mean over places of the last map.
 """
 
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, prefixes_of, timm_arch, under, without_module
+from hilum.models.zoo._family import Family, Plan, counted, prefixes_of, under, without_module
+from hilum.models.zoo._networks import timm_arch
 
 _STEM = "conv_stem.weight"
 _SIZES = {

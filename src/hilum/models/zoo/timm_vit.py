@@ -13,7 +13,8 @@ import re
 from hilum.errors import WeightsError
 from hilum.models.foreign import ForeignFile
 from hilum.models.pooling import MEAN, Pooling
-from hilum.models.zoo._family import Family, Plan, counted, dropped, plain_vit, under, without_module
+from hilum.models.zoo._family import Family, Plan, counted, dropped, under, without_module
+from hilum.models.zoo._networks import plain_vit
 
 _FIRST = "blocks.0.attn.qkv.weight"
 _PLAIN = re.compile(

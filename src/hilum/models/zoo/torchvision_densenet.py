@@ -6,15 +6,8 @@ Huang et al. 2017, https://arxiv.org/abs/1608.06993. Also by the names that torc
 
 from hilum.errors import WeightsError
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    counted,
-    densenet_arch,
-    densenet_names,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, under, without_module
+from hilum.models.zoo._networks import densenet_arch, densenet_names
 
 _STEM = "features.conv0.weight"
 

@@ -7,16 +7,8 @@ a file that is read which is no momentum encoder or teacher, and then the one wi
 
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import (
-    Family,
-    Plan,
-    counted,
-    prefixes_of,
-    resnet,
-    resnet_arch,
-    under,
-    without_module,
-)
+from hilum.models.zoo._family import Family, Plan, counted, prefixes_of, under, without_module
+from hilum.models.zoo._networks import resnet, resnet_arch
 
 
 def plain_resnet(file: ForeignFile, spec: InputSpec | None) -> Plan:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from hilum.images.spec import InputSpec
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, densenet_arch, resnet
+from hilum.models.zoo._family import Family, Plan, counted
+from hilum.models.zoo._networks import densenet_arch, resnet
 
 _FINDINGS = 18
 

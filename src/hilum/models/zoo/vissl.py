@@ -7,7 +7,8 @@ mean over places.
 """
 
 from hilum.models.foreign import ForeignFile
-from hilum.models.zoo._family import Family, Plan, counted, resnet, under
+from hilum.models.zoo._family import Family, Plan, counted, under
+from hilum.models.zoo._networks import resnet
 
 _TRUNK = "classy_state_dict.base_model.model.trunk._feature_blocks."
 
