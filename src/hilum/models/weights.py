@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,7 +209,7 @@ def load_encoder(
             options=options,
             pooling=pooling,
         )
-        log.info("%s:\n  %s", path, "\n  ".join(loaded.lines()))
+        _tell(path, "\n  ".join(loaded.lines()))
         return encoder
     if family or preprocessing != "own":
         raise ConfigError(
@@ -222,6 +223,12 @@ def load_encoder(
         encoder.set_pooling(pooling)
         log.info("%s: pooled by %s from here on%s", path, pooling.pool, new)
     return encoder.eval()
+
+
+@cache
+def _tell(path: Path, what: str) -> None:
+    """Once: every cell of a transfer opens the file."""
+    log.info("%s:\n  %s", path, what)
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:

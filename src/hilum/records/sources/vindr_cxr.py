@@ -38,11 +38,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.config import Config
-from hilum.records.defects import Defects, quote
-from hilum.records.sources._boxes import Box, by_place, size_of
+from hilum.records.defects import Defects
 from hilum.records.sources._more import left_out
 from hilum.records.sources._places import by_name, files_below, found, start_of, stem
 from hilum.records.sources._tables import numbers, records_of, sheet, with_films, with_validation
+from hilum.records.sources._vindr_boxes import NONE, SIDES, agreed_boxes, in_files
 from hilum.records.table import Records
 
 
@@ -61,14 +61,12 @@ class Settings(Config):
     """Leave films out whose file is not there, counted, where the default is to stop."""
 
 
-NONE = "No finding"
 SAME = {"Other disease": "Other diseases"}
 """What the sheets of test call otherwise than those of train."""
 FOLDERS = ("annotations/", "")
 KEYS = ("image_id", "rad_id")
 ABOUT = (*KEYS, "line", "file")
 """Columns of labels that are no findings."""
-SIDES = ["x_min", "y_min", "x_max", "y_max"]
 ENDINGS = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
 
 log = logging.getLogger(__name__)
@@ -109,7 +107,7 @@ def read(
     named = table["split"] + "/" + table["patient"]
     left_out(log, set(there) - set(named), "no row of the labels names them")
     table = with_films(table, named, there, defects, only_present=only_present)
-    table["boxes"] = _in_files(table, sizes, defects)
+    table["boxes"] = in_files(table, sizes, defects)
     defects.check()
     table["site"] = _dataset(sheets)
     log.warning("the sheets name no patients, so each of %d films is its own patient", len(table))
@@ -206,7 +204,7 @@ def _part(
     positive = seen.ge(needed, axis=0)
     if NONE in positive:  # readers may agree on no finding and not on this either
         positive[NONE] = ~positive.drop(columns=NONE).any(axis=1)
-    boxes = _boxes(marks, positive, needed, overlap, defects)
+    boxes = agreed_boxes(marks, positive, needed, overlap, defects)
     about = pd.DataFrame(
         {
             "line": films["line"].first().to_numpy(),
@@ -224,97 +222,3 @@ def _needed(asked: pd.Series, agreement: str) -> pd.Series:
     if agreement == "any":
         return asked.clip(upper=1)
     return asked if agreement == "all" else asked // 2 + 1
-
-
-def _boxes(
-    marks: pd.DataFrame,
-    positive: pd.DataFrame,
-    needed: pd.Series,
-    overlap: float,
-    defects: Defects,
-) -> dict[str, list[Box]]:
-    """The boxes of every film that has any: one per place, of findings whose label is 1."""
-    marks = marks[marks["class_name"] != NONE]  # a reader's row of a film without any, and no box
-    corners = np.column_stack(
-        [pd.to_numeric(marks[side], errors="coerce").to_numpy(np.float64) for side in SIDES]
-    )
-    empty = (marks[SIDES].apply(lambda cells: cells.str.strip()) == "").all(axis=1).to_numpy()
-    known = (marks["image_id"].isin(positive.index) & marks["class_name"].isin(positive.columns)).to_numpy()
-    sound = (
-        (corners[:, 2] > corners[:, 0])
-        & (corners[:, 3] > corners[:, 1])
-        & (corners[:, :2] >= -0.5).all(axis=1)
-    )
-    for kind, bad, expected in (
-        ("boxes on no film", ~known, "the labels have no such film or finding"),
-        ("boxes", known & ~empty & ~sound, "expected x_min < x_max and y_min < y_max, from 0 on"),
-    ):
-        at = np.flatnonzero(bad)
-        shown = [(int(marks["line"].iloc[row]), _told(marks.iloc[row], expected)) for row in at[:20].tolist()]
-        defects.add_many(kind, shown, len(at))
-    use = np.flatnonzero(known & ~empty & sound)
-    groups: dict[tuple[str, str], list[int]] = {}
-    names, kinds = marks["image_id"].to_numpy(object), marks["class_name"].to_numpy(object)
-    for row in use.tolist():
-        groups.setdefault((names[row], kinds[row]), []).append(row)
-    readers = marks["rad_id"].to_numpy(object)
-    boxes: dict[str, list[Box]] = {}
-    dropped = unsure = 0
-    said = {(name, kind) for kind in positive for name in positive.index[positive[kind]]}
-    for (name, kind), rows in groups.items():
-        if (name, kind) not in said:
-            dropped += len(rows)
-            continue
-        places = by_place(corners[rows], [readers[row] for row in rows], overlap)
-        agreed = [box for box, count in places if count >= needed[name]]
-        unsure += not agreed
-        for x1, y1, x2, y2 in agreed or [box for box, _ in places]:
-            boxes.setdefault(name, []).append((kind, x1, y1, x2, y2))
-    if dropped:
-        log.info("%d of %d boxes are left out: too few readers see the finding", dropped, len(use))
-    if unsure:
-        log.info("on %d films readers agree on a finding and not where it is: all boxes of it stay", unsure)
-    return boxes
-
-
-def _told(mark: pd.Series, expected: str) -> str:
-    sides = ", ".join(mark[side] for side in SIDES)
-    return f"{mark['file']}: {mark['image_id']}: {quote(mark['class_name'])} at {sides}: {expected}"
-
-
-def _in_files(table: pd.DataFrame, sizes: Path | None, defects: Defects) -> list[str]:
-    """Boxes in pixels of the file: of a DICOM as they are, of other files by the size of the original."""
-    originals: dict[str, tuple[float, float]] = {}
-    if sizes is not None:
-        rows = sheet(sizes, ["image_id", "dim0", "dim1"], defects)
-        sides = rows[["dim1", "dim0"]].apply(pd.to_numeric, errors="coerce")
-        for line in rows["line"][~(sides > 0).all(axis=1)]:
-            defects.add("sizes", f"{sizes.name}: dim0 or dim1 is no number above 0", line=int(line))
-        rows, sides = rows[(sides > 0).all(axis=1)], sides[(sides > 0).all(axis=1)]
-        originals = dict(zip(rows["image_id"], zip(sides["dim1"], sides["dim0"], strict=True), strict=True))
-    cells: list[str] = []
-    for image, name, cell, line in zip(
-        table["image"], table["patient"], table["boxes"], table["line"], strict=True
-    ):
-        if cell == "[]" or not image or image.endswith((".dicom", ".dcm")):
-            cells.append(cell)
-            continue
-        size = size_of(Path(image), defects)
-        if sizes is not None and name not in originals:
-            problem = f"{name} is not in --sizes, so its boxes cannot be scaled"
-            defects.add("films without a size", problem, line=int(line))
-        if size is None or (sizes is not None and name not in originals):
-            cells.append("")
-            continue
-        original = originals.get(name, size)
-        across, down = size[0] / original[0], size[1] / original[1]
-        boxes = [
-            [kind, x1 * across, y1 * down, x2 * across, y2 * down]
-            for kind, x1, y1, x2, y2 in json.loads(cell)
-        ]
-        if any(x2 > size[0] + 1 or y2 > size[1] + 1 for *_, x2, y2 in boxes):
-            cure = "boxes are of the original DICOM; --sizes names the table of the originals' sizes"
-            problem = f"{name}: a box reaches beyond the {size[0]} x {size[1]} pixels of the film; {cure}"
-            defects.add("boxes beyond the film", problem, line=int(line))
-        cells.append(json.dumps(boxes))
-    return cells
