@@ -5,7 +5,7 @@ a ResNet-18, fed as its reference script feeds it: a list of float images and of
 told to keep the size. It is timed in both layouts of memory, plain (its own) and channels last; the faster
 is what ours is compared with: `hilum.detectors.retinanet` as the loop places it. AdamW steps, forward and
 backward; then inference from images to boxes after suppression. They take turns; bfloat16 where the device is
-fast at it, and once more in float32. The bar is a ratio of 1 or more.
+fast at it, and in float32. The bar is a ratio of 1 or more.
 
     python benchmarks/detector.py [cpu|cuda]
 """
@@ -63,7 +63,9 @@ def main(name: str) -> None:
         }
         for b in boxes
     ]
-    for precision in ("auto", "float32"):
+    with autocast("auto", device):
+        apart = torch.is_autocast_enabled(device.type)
+    for precision in ("auto", "float32") if apart else ("float32",):
         training = [trainer(ours, lambda: ours(batch)["loss"])]
         training += [
             trainer(one, lambda one=one: sum(one(images, targets).values())) for one in (plain, last)

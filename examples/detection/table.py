@@ -49,8 +49,11 @@ def table(
     }
     first = means[0][1]
     films = f"{first['images']} test films of {first['patients']} patients, {first['positives']} with boxes"
+    seeds = {name: len(m["seeds"]) for name, m in means}
+    told = [f"{name} {count} seeds" for name, count in seeds.items()]
+    told = told if len(set(seeds.values())) > 1 else [f"{len(first['seeds'])} seeds"]
     lines = [
-        f"**{finding}, {words}** ({films}; {len(first['seeds'])} seeds)",
+        f"**{finding}, {words}** ({films}; {', '.join(told)})",
         "",
         f"| | {' | '.join(f'{f:.0%} of labels' for f in fractions)} | against random, all labels |",
         "|---" * (len(fractions) + 2) + "|",
