@@ -103,6 +103,8 @@ def test_the_loss_and_its_gradient_are_the_same_in_every_layout(name, monkeypatc
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda ability=ability: ability)
         task = task_of(name, frozen_norm=True).double()
         task.train().place(torch.device("cpu"))
+        with torch.inference_mode():
+            task.model.place(torch.device("cpu"))  # as validation does: what is placed stays as it is
         views = tuple(view.double() for view in batch().views)
         loss = task(replace(batch(), views=views))["loss"]
         loss.backward()

@@ -45,6 +45,8 @@ PRIOR = 0.01
 class FCOS(Detector):
     """Scores, distances to the four sides, and how central a place is, at every cell of P3 to P7."""
 
+    on_levels = ("score_head", "side_head", "score", "sides", "central")
+
     def __init__(
         self,
         encoder: Encoder,
@@ -75,11 +77,6 @@ class FCOS(Detector):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.score.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
-
-    def place(self, device: torch.device) -> None:
-        """Puts it on a device, in the layout that is fastest there."""
-        super().place(device)
-        self.pyramid.lay_out(device, self.score_head, self.side_head, self.score, self.sides, self.central)
 
     def forward(self, images: Float[Tensor, "B 1 S S"]) -> dict[str, Tensor]:
         """Logits of findings ("scores") and of centrality ("central"), distances in strides ("sides")."""

@@ -62,6 +62,8 @@ PRIOR = 0.01
 class RetinaNet(Detector):
     """Scores and boxes of nine anchors per cell of each level."""
 
+    on_levels = ("score_head", "box_head")
+
     def __init__(
         self,
         encoder: Encoder,
@@ -82,11 +84,6 @@ class RetinaNet(Detector):
         nn.init.constant_(self.score_head[-1].bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
         self.film_head = FilmHead(self.pyramid.top, len(self.classes), dropout) if self.classes else None
         self.anchors: dict[tuple[int, torch.device], Tensor] = {}
-
-    def place(self, device: torch.device) -> None:
-        """Puts it on a device, in the layout that is fastest there."""
-        super().place(device)
-        self.pyramid.lay_out(device, self.score_head, self.box_head)
 
     def forward(self, images: Float[Tensor, "B 1 S S"]) -> dict[str, Tensor]:
         """Logits of anchors ("scores"), their boxes in code ("deltas"), and logits of films ("film")."""

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from hilum.models.encoder import Encoder
+from hilum.models.pyramid import layout_of_levels
 
 Raw = Mapping[str, Tensor]
 """What a detector says of every place it looks at, by names of its own, radiographs first."""
@@ -29,6 +30,8 @@ class Found(NamedTuple):
 class Detector(nn.Module, abc.ABC):
     """Boxes of findings. Every file of `hilum.detectors` defines one."""
 
+    on_levels: ClassVar[Sequence[str]] = ()
+    """Its parts that look at the levels of a pyramid."""
     encoder: Encoder
 
     def __init__(
@@ -54,8 +57,11 @@ class Detector(nn.Module, abc.ABC):
         self.encoder = encoder
 
     def place(self, device: torch.device) -> None:
-        """Puts it on a device, in the layout that is fastest there."""
-        self.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """Puts it on a device, in the layout that is fastest there; what is so already is untouched."""
+        self.to(device)
+        for name, part in self.named_children():
+            layout = layout_of_levels(device) if name in self.on_levels else torch.channels_last
+            part.to(memory_format=layout)  # type: ignore[call-overload]
 
     @abc.abstractmethod
     def forward(self, images: Float[Tensor, "B 1 S S"]) -> Raw:

@@ -23,8 +23,6 @@ class Pyramid(nn.Module):
 
     strides: tuple[int, ...]
     """Input pixels per cell of each level."""
-    layout: torch.memory_format = torch.channels_last
-    """Of the levels in memory."""
 
     def __init__(self, encoder: Encoder, *, width: int, first: int) -> None:
         """Levels of `width` channels, from P`first` (2 or 3) to P7.
@@ -76,18 +74,17 @@ class Pyramid(nn.Module):
             found = encoder.feature_maps(images)
             maps = [found[place] for place in self.places]
         named = {str(number): part for number, part in enumerate(maps)}
-        levels = [level.contiguous(memory_format=self.layout) for level in self.levels(named).values()]
-        return levels, maps[-1]
+        layout = layout_of_levels(images.device)
+        return [level.contiguous(memory_format=layout) for level in self.levels(named).values()], maps[-1]
 
-    def lay_out(self, device: torch.device, *heads: nn.Module) -> None:
-        """Puts levels, and weights of the heads on them, in the layout that is learnt fastest on the device.
 
-        With AVX2 alone oneDNN's gradients of wide float32 convolutions take 1.6 times as long channels last.
-        """
-        slow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
-        self.layout = torch.contiguous_format if slow else torch.channels_last
-        for head in heads:
-            head.to(memory_format=self.layout)  # type: ignore[call-overload]
+def layout_of_levels(device: torch.device) -> torch.memory_format:
+    """Of levels, and of the weights of heads on them, in memory: what is learnt fastest on the device.
+
+    With AVX2 alone oneDNN's gradients of wide float32 convolutions take 1.6 times as long channels last.
+    """
+    slow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return torch.contiguous_format if slow else torch.channels_last
 
 
 def _rescaled(channels: int, stride: int) -> nn.Module:

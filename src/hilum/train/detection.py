@@ -62,7 +62,7 @@ class DetectionTask(Task):
 
     def place(self, device: torch.device) -> None:
         """Puts it on a device, in the layout that is fastest there."""
-        super().place(device)
+        self.to(device)
         self.model.place(device)
 
     def train(self, mode: bool = True) -> "DetectionTask":
