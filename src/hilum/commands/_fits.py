@@ -1,12 +1,13 @@
 """The ways to fit findings on an encoder: from features that are encoded once, or by gradient descent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float32
+from numpy.typing import NDArray
 from torch import nn
 
 from hilum.commands._open import open_encoder
@@ -51,11 +52,13 @@ class Cell(NamedTuple):
         drawn = f"shots-{self.shots}" if self.shots else f"fraction-{self.fraction:g}"
         return f"{drawn}-seed-{self.seed}"
 
-    def labelled(self, train: Records) -> Records:
-        """The radiographs that are learnt from, with the labels that are used."""
+    def draw(self, train: Records) -> NDArray[np.bool_]:
+        """Which of the training radiographs are learnt from."""
         if self.shots:
-            return train.shots(self.shots, seed=self.seed)
-        return train.share(self.fraction, seed=self.seed)
+            drawn = train.shots(self.shots, seed=self.seed)
+        else:
+            drawn = train.share(self.fraction, seed=self.seed)
+        return train.table["image"].isin(drawn.table["image"]).to_numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,19 +99,19 @@ def recipe_of(config: "Settings", encoder: Encoder) -> ViewRecipe:
     return ViewRecipe((PRESETS[config.views].change(**config.view),)).at(encoder.input)
 
 
-def fit_by_gradient(config: "Settings", cell: Cell, records: Records, store: Store, run: Run) -> Classifier:
+def fit_by_gradient(
+    config: "Settings", seed: int, labelled: Records, val: Records, store: Store, run: Run
+) -> Classifier:
     """Trains a head, and as much of the encoder as the settings say; goes on from the run's checkpoint."""
-    encoder = open_encoder(config.init, config, seed=cell.seed)
-    torch.manual_seed(cell.seed)
-    task = task_of(config, encoder, records.findings)
-    # Soft labels are for a loss alone: validation and everything else takes them as unknown.
-    labelled, val = cell.labelled(records.where("train")).softened(), records.where("val")
+    encoder = open_encoder(config.init, config, seed=seed)
+    torch.manual_seed(seed)
+    task = task_of(config, encoder, labelled.findings)
     loader = Loader(
         store,
-        labelled,
+        labelled.softened(),  # for a loss alone: validation and everything else takes them as unknown
         recipe_of(config, encoder),
         batch_size=config.batch_size,
-        seed=cell.seed,
+        seed=seed,
         workers=config.workers,
     )
 
@@ -117,26 +120,27 @@ def fit_by_gradient(config: "Settings", cell: Cell, records: Records, store: Sto
         scores = predict(model, val, store, device=config.device, precision=config.precision).scores
         return {"val_auroc": mean_auroc(val.labels, scores)}
 
-    fit(task, loader, config.model_copy(update={"seed": cell.seed}), run, validate=validate)
+    fit(task, loader, config.model_copy(update={"seed": seed}), run, validate=validate)
     merge_lora(encoder)
     return task.model
 
 
 def fit_from_features(
-    config: "Settings", cells: list[Cell], encoder: Encoder, records: Records, store: Store
+    config: "Settings",
+    drawn: Mapping[Cell, NDArray[np.bool_]],
+    encoder: Encoder,
+    records: Records,
+    store: Store,
 ) -> dict[Cell, Classifier | Nearest]:
-    """All cells from features that are encoded once."""
+    """All cells, each on the training radiographs drawn for it, from features that are encoded once."""
     train, val = records.where("train"), records.where("val")
     cache = config.store.expanduser() / "features"
     features, val_features = (
         embed(encoder, part, store, device=config.device, precision=config.precision, cache=cache)
         for part in (train, val)
     )
-    subsets = np.stack(
-        [train.table["image"].isin(cell.labelled(train).table["image"]).to_numpy() for cell in cells]
-    )
     if config.fit == "knn":
-        voters = ((features[rows], train.labels[rows]) for rows in subsets)
+        voters = ((features[rows], train.labels[rows]) for rows in drawn.values())
         return {
             cell: Nearest(
                 encoder,
@@ -144,21 +148,21 @@ def fit_from_features(
                 *voter,
                 config.neighbours or choose_neighbours(*voter, val_features, val.labels),
             )
-            for cell, voter in zip(cells, voters, strict=True)
+            for cell, voter in zip(drawn, voters, strict=True)
         }
     heads = fit_heads(
         features,
         train.labels,
         val_features,
         val.labels,
-        subsets=subsets,
+        subsets=np.stack(list(drawn.values())),
         exclusive=config.exclusive,
         penalty=config.penalty,
         max_iter=config.max_iter,
     )
     return {
         cell: _with_head(encoder, records.findings, *head, exclusive=config.exclusive)
-        for cell, head in zip(cells, heads, strict=True)
+        for cell, head in zip(drawn, heads, strict=True)
     }
 
 

@@ -3,22 +3,14 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from hilum.commands._door import check_encoder, one_class, with_split
-from hilum.commands._elsewhere import Elsewhere, open_elsewhere, score_elsewhere
-from hilum.commands._fits import (
-    FROM_FEATURES,
-    Cell,
-    Nearest,
-    fit_by_gradient,
-    fit_from_features,
-    predictions_of,
-)
+from hilum.commands._door import check_encoder, with_split
+from hilum.commands._elsewhere import Elsewhere, open_elsewhere
+from hilum.commands._fits import Cell
 from hilum.commands._open import (
     environment,
     open_encoder,
@@ -26,9 +18,8 @@ from hilum.commands._open import (
     open_records,
     open_store,
     refuse_overlap,
-    write_trained_on,
 )
-from hilum.commands.compare import cells_of
+from hilum.commands._transfer_cells import Given, fit_cell, fit_grid, fit_together
 from hilum.config import (
     EncoderConfig,
     RecordsConfig,
@@ -39,12 +30,7 @@ from hilum.config import (
     flag,
 )
 from hilum.images.store import Store
-from hilum.models.classifier import Classifier
-from hilum.models.encoder import Encoder
-from hilum.models.weights import MODEL_FILE, to_bytes
 from hilum.records.table import Records
-from hilum.report.compare import compare as compare_cells
-from hilum.report.evaluate import Report, evaluate
 from hilum.report.page import write_page
 from hilum.report.summary import headline
 from hilum.run import Run
@@ -172,104 +158,24 @@ def transfer(config: Settings) -> Path:
     check_encoder(config, encoder, records.findings)
     overlap = refuse_overlap(Path(config.init), records.where("test"), store, allow=config.allow_overlap)
     facts = environment(records, store) | {"test_patients_trained_on": overlap}
-    given = _Given(records, store, encoder, facts, groups, _elsewhere(config, records, store))
     cells = [
         Cell(fraction, seed, config.shots) for fraction in config.label_fraction for seed in config.seeds
     ]
-    if config.shots:
-        cells[0].labelled(records.where("train"))  # more than there are is refused before a run is begun
+    train = records.where("train")
+    drawn = {cell: cell.draw(train) for cell in cells}
+    given = Given(records, store, encoder, facts, groups, _elsewhere(config, records, store), drawn)
     with Run.open(config.out, config, facts) as run:
         if run.finished:
             log.info("%s: finished before; nothing to do", config.out)
             return config.out
         if len(cells) == 1:
-            together = _from_features(config, cells, given)
-            report = _fit_cell(config, cells[0], given, run, together)
+            report = fit_cell(config, cells[0], given, run, fit_together(config, cells, given))
             write_page(report, run.path / "report.html", images=film_of(store), metrics=run.metrics())
             log.info("%s", headline(report))
         else:
-            _fit_grid(config, cells, given, run)
+            fit_grid(config, cells, given, run)
         run.finish({"cells": len(cells), "parameters": given.parameters})
     return config.out
-
-
-class _Given(NamedTuple):
-    """What all cells start from."""
-
-    records: Records
-    store: Store
-    encoder: Encoder
-    """As `init` has it, for fits from features; gradient descent opens its own."""
-    facts: dict[str, Any]
-    groups: pd.DataFrame | None
-    elsewhere: Elsewhere | None
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the encoder has."""
-        return sum(weight.numel() for weight in self.encoder.parameters())
-
-
-def _fit_grid(config: Settings, cells: list[Cell], given: _Given, run: Run) -> None:
-    folders = {cell: run.path / "cells" / cell.name for cell in cells}
-    todo = [cell for cell in cells if not Run(folders[cell]).finished]
-    log.info("%d of %d cells to fit", len(todo), len(cells))
-    together = _from_features(config, todo, given)
-    for cell in todo:
-        one = config.model_copy(
-            update={"label_fraction": [cell.fraction], "seeds": [cell.seed], "out": folders[cell]}
-        )
-        with Run.open(folders[cell], one, given.facts) as inner:
-            # One encoder serves all cells that are fitted from features; copies of it would fill the disk.
-            report = _fit_cell(one, cell, given, inner, together, keep_model=not together)
-            inner.finish(cell._asdict() | {"parameters": given.parameters})
-            log.info("%s: %s", cell.name, headline(report))
-    name = run.path.resolve().name
-    side_by_side = compare_cells(cells_of(run.path, name), given.records, baseline=name)
-    side_by_side.write(run.path / "comparison.json")
-    side_by_side.write_page(run.path / "compare.html")
-
-
-def _from_features(config: Settings, cells: list[Cell], given: _Given) -> dict[Cell, Classifier | Nearest]:
-    if config.fit not in FROM_FEATURES or not cells:
-        return {}
-    return fit_from_features(config, cells, given.encoder, given.records, given.store)
-
-
-def _fit_cell(
-    config: Settings,
-    cell: Cell,
-    given: _Given,
-    run: Run,
-    together: dict[Cell, Classifier | Nearest],
-    *,
-    keep_model: bool = True,
-) -> Report:
-    records, store = given.records, given.store
-    fitted = together.get(cell) or fit_by_gradient(config, cell, records, store, run)
-    scored = records.take(records.table["split"].isin(["val", "test"]).to_numpy())
-    predictions = predictions_of(fitted, config, scored, store)
-    report = evaluate(
-        predictions,
-        records,
-        exclusive=config.exclusive,
-        replicates=config.replicates,
-        threshold=config.threshold,
-        prevalence=config.prevalence,
-        calibrate=config.calibrate,
-        groups=given.groups,
-        excluded=store.excluded,
-        notes=_notes(given, cell),
-        provenance=given.facts | {"settings": config.model_dump(mode="json")},
-    )
-    predictions.write(run.path / "predictions.csv")
-    report.write(run.path / "report.json")
-    if given.elsewhere:
-        score_elsewhere(fitted, config, given.elsewhere, report, run.path / "external")
-    if keep_model and isinstance(fitted, Classifier):
-        run.write(MODEL_FILE, to_bytes(fitted, parent=config.init))
-        write_trained_on(run, records.where("train"), store, config.init)
-    return report
 
 
 def _elsewhere(config: Settings, records: Records, store: Store) -> Elsewhere | None:
@@ -283,20 +189,6 @@ def _elsewhere(config: Settings, records: Records, store: Store) -> Elsewhere | 
         init=Path(config.init),
         allow_overlap=config.allow_overlap,
     )
-
-
-def _notes(given: _Given, cell: Cell) -> list[str]:
-    seen, notes = given.facts["test_patients_trained_on"], []
-    if seen:
-        notes.append(f"The encoder was trained on {seen} of the test patients: these scores mean little.")
-    labelled = cell.labelled(given.records.where("train"))
-    if lacking := one_class(labelled):
-        notes.append(
-            f"Of the {len(labelled)} radiographs that labels are of, {', '.join(lacking)}: its scores mean "
-            "nothing, and draw the mean towards one half."
-        )
-        log.warning("%s", notes[-1])
-    return notes
 
 
 def film_of(store: Store) -> Callable[[str], np.ndarray]:
