@@ -29,7 +29,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from hilum import find
 from hilum.config import settings_in
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.detectors.retinanet import RetinaNetTask
 from hilum.images.spec import InputSpec
 from hilum.models.detector import suppressed

@@ -10,7 +10,6 @@ else. Each has a process of its own, so its peak memory is its own; `share` make
 import gzip
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -59,11 +58,8 @@ def chexpert(root: Path, count: int) -> int:
 
 def mimic(root: Path, count: int) -> int:
     rng = np.random.default_rng(0)
-    films, splits, exams = (
-        ["dicom_id,subject_id,study_id,ViewPosition"],
-        ["dicom_id,study_id,subject_id,split"],
-        [],
-    )
+    films = ["dicom_id,subject_id,study_id,ViewPosition"]
+    splits = ["dicom_id,study_id,subject_id,split"]
     exams = [",".join(["subject_id", "study_id", *FINDINGS])]
     for number, cells in enumerate(labels(rng, count)):
         patient, study, name = 10_000_000 + number // 6 * 7, 50_000_000 + number, f"{number:08x}-0000"
@@ -92,11 +88,14 @@ def read(reader: str, source: str, root: Path) -> None:
         import hilum
 
         out = hilum.records_read(source, root=root, out=root / "out.csv")
-        rows = len(out.read_text().splitlines()) - 1
     else:
         rows = by_hand(source, root)
     seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, which survives exec: it may be the parent's.
+    peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    if reader == "hilum":
+        with out.open() as file:
+            rows = sum(1 for _ in file) - 1
     say(json.dumps({"rows": rows, "seconds": seconds, "mib": peak}))
 
 

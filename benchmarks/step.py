@@ -25,7 +25,7 @@ import torch
 from hilum import find
 from hilum.commands import settings_of
 from hilum.commands._pretext import open_loader, open_task, task_in
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.images.phantom import write_phantoms
 from hilum.images.store import build_store
 from hilum.records.table import Records

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from hilum.config import TrainConfig, read_yaml
+from hilum.config import CellsConfig, TrainConfig, read_yaml
 from hilum.errors import ConfigError
 
 
@@ -27,6 +27,12 @@ def test_all_wrong_settings_are_told_at_once_with_the_nearest_name():
 def test_settings_that_contradict_each_other_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         TrainConfig.build(values, "flags")
+
+
+@pytest.mark.parametrize("values", [{"seeds": []}, {"seeds": [0, 1, 0]}, {"label_fraction": [0.1, 1, 1.0]}])
+def test_a_cell_that_would_be_fitted_twice_or_never_is_refused(values):
+    with pytest.raises(ConfigError, match=f"--{next(iter(values)).replace('_', '-')} .*all different"):
+        CellsConfig.build(values, "flags")
 
 
 def test_settings_are_frozen():

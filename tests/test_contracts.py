@@ -10,7 +10,7 @@ from hilum import find
 from hilum.commands import settings_of
 from hilum.commands.pretrain import task_in
 from hilum.config import TrainConfig, settings_in
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.run import Run
 from hilum.train.loop import fit
 from hilum.train.parallel import mean_over_processes, rank, synchronised, world

@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "hilum"
 ORDER = [
     ["errors"],
+    ["durable"],
     ["find"],
     ["config"],
     ["progress"],
@@ -30,7 +31,7 @@ ORDER = [
     ["cli"],
 ]
 PLACE = {room: place for place, rooms in enumerate(ORDER) for room in rooms}
-WITHOUT_TORCH = ("records", "images", "metrics", "report", "config", "find", "cli")
+WITHOUT_TORCH = ("durable", "records", "images", "metrics", "report", "config", "find", "cli")
 
 
 def room_of(path: Path) -> str:

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from hilum.config import TrainConfig, read_yaml
+from hilum.durable import sha256, write_atomically
 from hilum.errors import OutputError, StorageError
-from hilum.run import Run, sha256, write_atomically
+from hilum.run import Run
 
 CONFIG = TrainConfig()
 
@@ -105,3 +106,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed_when_the_run_is_opened_again(tmp_path):
+    with Run.open(tmp_path / "run", CONFIG, {}) as run:
+        (run.path / ".report.json.0a1b2c3d.part").write_bytes(b"ha")
+    with Run.open(tmp_path / "run", CONFIG, {}) as run:
+        assert not list(run.path.glob("*.part"))
+        assert not list(run.path.glob(".*.part"))

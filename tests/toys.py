@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.data.views import View
 from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder

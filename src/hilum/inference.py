@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hilum.data.loader import in_order
 from hilum.data.views import PLAIN
+from hilum.durable import write_atomically
 from hilum.images.spec import InputSpec
 from hilum.images.store import Store
 from hilum.models.classifier import Classifier
@@ -20,7 +21,6 @@ from hilum.models.weights import to_bytes
 from hilum.progress import Progress
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
-from hilum.run import write_atomically
 from hilum.train.device import autocast, choose_device
 
 BATCH = 64

@@ -1,12 +1,10 @@
 """The directory that one training leaves on disk, and the only code that writes into it.
 
-Every file is written under a temporary name in the same directory, flushed, synced and renamed, so that
-whatever moment the power goes at, a reader meets the old file or the new one. A checkpoint is a directory
-whose manifest holds the SHA-256 of its files; it counts only when every hash agrees.
+Whatever moment the power goes at, a reader meets the old file or the new one (`hilum.durable`). A checkpoint
+is a directory whose manifest holds the SHA-256 of its files; it counts only when every hash agrees.
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -20,7 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from hilum.config import Config, read_yaml
-from hilum.errors import MissingError, OutputError, StorageError
+from hilum.durable import remove_partial, sha256, sync, write_atomically, write_error
+from hilum.errors import HilumError, OutputError
 from hilum.tensorboard import FOLDER, PATTERN, EventWriter
 
 log = logging.getLogger(__name__)
@@ -56,6 +55,8 @@ class Run:
         run._take_lock()
         try:
             run._check_settings(config)
+            if not run.finished:
+                remove_partial(path)
             if not (path / CONFIG).exists():
                 run.write_json("environment.json", environment)
                 run.write(CONFIG, config.to_yaml().encode())
@@ -143,7 +144,7 @@ class Run:
             if self._events is not None:
                 self._events.add(row)
         except OSError as error:
-            raise _storage(self.path / METRICS, error) from None
+            raise write_error(self.path / METRICS, error) from None
 
     def keep_events(self) -> None:
         """From now on rows go to TensorBoard's files too, after those that metrics.jsonl holds now.
@@ -159,7 +160,7 @@ class Run:
         try:
             self._events = EventWriter(folder, self.metrics(), begun=any(folder.glob(PATTERN)))
         except OSError as error:
-            raise _storage(folder, error) from None
+            raise write_error(folder, error) from None
 
     def _end_events(self) -> None:
         if self._events is not None:
@@ -192,16 +193,16 @@ class Run:
                 shutil.rmtree(stale, ignore_errors=True)
             partial.mkdir(parents=True)
             if metrics.exists():
-                _sync(metrics)
+                sync(metrics)
             for name, content in files.items():
                 write_atomically(partial / name, content)
             write_atomically(partial / MANIFEST, manifest)
             partial.rename(final)
-            _sync(folder)
+            sync(folder)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            raise _storage(final, error) from None
-        except StorageError:
+            raise write_error(final, error) from None
+        except HilumError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         for old in self._checkpoints()[KEEP:]:
@@ -253,61 +254,5 @@ class Run:
             write_atomically(path, path.read_bytes()[:size])
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Temporary name in the same directory, flush, fsync, replace, fsync of the directory.
-
-    Raises:
-        StorageError: the disk is full or failing; what was at `path` is still there.
-    """
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _storage(path, error) from None
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file's content.
-
-    Raises:
-        MissingError: there is no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise MissingError(f"{path}: no such file") from None
-
-
 def _hash_of(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _storage(path: Path, error: OSError) -> StorageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        try:
-            free = (
-                f"; {shutil.disk_usage(path.parent if path.parent.exists() else '.').free >> 20} MiB are free"
-            )
-        except OSError:
-            free = ""
-        return StorageError(
-            f"{path}: the disk is full{free}. What was saved before is good: make room and give the same "
-            "command again"
-        )
-    return StorageError(f"{path}: cannot be written: {error.strerror or error}")

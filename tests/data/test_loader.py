@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from hilum.data.loader import Batch, Loader, in_order, order
+from hilum.data.batch import Batch
+from hilum.data.loader import Loader, in_order, order
 from hilum.data.views import CXR, PLAIN, draw
 from hilum.errors import ConfigError, HilumError, RecordsError
 from hilum.images.spec import InputSpec

@@ -182,20 +182,26 @@ def test_a_file_that_kills_its_decoder_is_unreadable_and_the_others_go_on(films,
 
 
 def _die_at(films, folder, kill_at):
-    flush, calls = fill._flush, iter(range(1000))
+    flush, write, calls = fill._flush, fill.write_atomically, iter(range(1000))
 
     def flush_or_die(file):
         if next(calls) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         flush(file)
 
-    fill._flush = flush_or_die
+    def write_or_die(path, content):
+        if next(calls) == kill_at:
+            path.with_name(f".{path.name}.0.part").write_bytes(content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, content)
+
+    fill._flush, fill.write_atomically = flush_or_die, write_or_die
     build(films, folder)
 
 
 @pytest.mark.parametrize("kill_at", range(14))
 def test_a_build_killed_at_any_write_resumes_to_the_same_store(films, tmp_path, monkeypatch, kill_at):
-    """Fourteen flushes: the journal's start, pixels and journal of four chunks, five files of the index."""
+    """Fourteen writes: the journal's start, pixels and journal of four chunks, five files of the index."""
     whole = build(films, tmp_path / "whole")
     child = FORK.Process(target=_die_at, args=(films, tmp_path, kill_at))
     child.start()
@@ -209,6 +215,7 @@ def test_a_build_killed_at_any_write_resumes_to_the_same_store(films, tmp_path, 
     assert len(decoded) == max(0, 30 - 8 * finished)
     for name in ("pixels.u8", "index.npy", "keys.npy", "hashes.npy", "images.jsonl", "meta.json"):
         assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert not list(resumed.path.glob(".*"))
 
 
 def test_a_torn_line_of_the_journal_is_dropped(films, tmp_path, monkeypatch):
@@ -264,7 +271,7 @@ def test_a_disk_that_fills_up_says_so_and_what_was_decoded_is_kept(films, tmp_pa
     flush, calls = fill._flush, iter(range(1000))
 
     def full(file):
-        if next(calls) == 5:
+        if next(calls) == 4:
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(file)
 

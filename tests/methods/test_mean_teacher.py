@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hilum.config import TrainConfig
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.methods.mean_teacher import MeanTeacher, Settings, mean_square, ramp, sum_on_labels
 from hilum.methods.supervised import Supervised
 from hilum.run import Run

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.errors import ConfigError
 from hilum.methods.moco import MoCo, Settings, moco_loss
 from hilum.train.parallel import mean_over_processes, rank, synchronised, world

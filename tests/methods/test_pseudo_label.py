@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.methods.pseudo_label import PseudoLabel, Settings, pseudo_labels
 from hilum.methods.supervised import Supervised
 from tests import toys

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.errors import ConfigError
 from hilum.methods.simclr import nt_xent
 from hilum.methods.supcon import SupCon, positive_weights, supcon_loss

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hilum.config import TrainConfig
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.methods.supervised import Supervised
 from hilum.run import Run
 from hilum.train.loop import fit

@@ -11,7 +11,7 @@ from torch.nn import functional
 from hilum import find
 from hilum.commands.pretrain import task_in
 from hilum.config import TrainConfig, settings_in
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.metrics.classification import auroc
 from hilum.run import Run
 from hilum.train.health import (

@@ -16,7 +16,7 @@ from torch import nn
 from hilum import find
 from hilum.commands._pretext import task_in
 from hilum.config import TrainConfig, settings_in
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.data.views import View
 from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder

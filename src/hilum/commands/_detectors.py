@@ -19,6 +19,7 @@ from hilum.data.loader import Loader
 from hilum.data.views import PRESETS, ViewRecipe
 from hilum.detecting import Detected, Look
 from hilum.detecting import detect as find_boxes
+from hilum.durable import write_atomically
 from hilum.errors import ConfigError, RecordsError
 from hilum.images.store import Store
 from hilum.metrics.detection import RSNA_IOUS, average_precision
@@ -27,7 +28,7 @@ from hilum.models.weights import MODEL_FILE, Model, load, to_bytes
 from hilum.records.table import Records
 from hilum.report.detection import DETECTION, DetectionReport
 from hilum.report.detection_evaluate import boxes_among, scan
-from hilum.run import Run, write_atomically
+from hilum.run import Run
 from hilum.train.detection import DetectionTask
 from hilum.train.loop import fit
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hilum.durable import write_atomically
 from hilum.images.read import read_image
 from hilum.images.shrink import shrink
 from hilum.images.store import Store
@@ -18,7 +19,6 @@ from hilum.records.table import Records
 from hilum.records.writing import write_csv
 from hilum.report.explanation import ScoreTable, ShownFilm
 from hilum.report.words import number
-from hilum.run import write_atomically
 from hilum.saliency.maps import FilmMap
 from hilum.saliency.overlay import overlay, with_boxes, with_legend
 from hilum.saliency.placement import peak

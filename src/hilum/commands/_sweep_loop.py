@@ -13,10 +13,10 @@ from hilum.commands._sweep_cells import SweepCell
 from hilum.commands._sweep_places import Place, job_of
 from hilum.commands._sweep_scores import Row, curve, lower_is_better, score
 from hilum.commands._sweep_study import Study
+from hilum.durable import write_atomically
 from hilum.errors import HilumError, OutputError
 from hilum.progress import Progress
 from hilum.report.words import number
-from hilum.run import write_atomically
 
 if TYPE_CHECKING:
     from hilum.train.stop import Stop

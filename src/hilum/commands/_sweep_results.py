@@ -11,11 +11,11 @@ from hilum.commands._sweep_axes import Axis
 from hilum.commands._sweep_cells import SweepCell
 from hilum.commands._sweep_scores import SCORED, Row, lower_is_better, records_of, runs_in
 from hilum.commands.compare import cells_of, compared
+from hilum.durable import write_atomically
 from hilum.errors import HilumError
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.sweep import FRACTION, SEEDS, SweepRow, choices, lines, write_sweep_page
-from hilum.run import write_atomically
 
 if TYPE_CHECKING:
     from hilum.commands.sweep import Settings

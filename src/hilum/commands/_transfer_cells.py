@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ class Given(NamedTuple):
     groups: pd.DataFrame | None
     elsewhere: Elsewhere | None
     drawn: Mapping[Cell, NDArray[np.bool_]]
-    """The training radiographs that each cell learns from."""
+    """The training radiographs that each cell learns from which is not finished yet."""
 
     @property
     def parameters(self) -> int:
@@ -55,17 +56,20 @@ class Given(NamedTuple):
         return sum(weight.numel() for weight in self.encoder.parameters())
 
 
-def fit_grid(config: "Settings", cells: list[Cell], given: Given, run: Run) -> None:
-    """Fits every cell that is not finished yet, in a folder of its own, and compares all of them."""
-    folders = {cell: run.path / "cells" / cell.name for cell in cells}
-    todo = [cell for cell in cells if not Run(folders[cell]).finished]
-    log.info("%d of %d cells to fit", len(todo), len(cells))
-    together = fit_together(config, todo, given)
-    for cell in todo:
+def folder_of(cell: Cell, out: Path) -> Path:
+    """Where a cell of a run with several is written."""
+    return out / "cells" / cell.name
+
+
+def fit_grid(config: "Settings", given: Given, run: Run) -> None:
+    """Fits every cell in a folder of its own, and compares all that the run has."""
+    together = fit_together(config, list(given.drawn), given)
+    for cell in given.drawn:
+        folder = folder_of(cell, run.path)
         one = config.model_copy(
-            update={"label_fraction": [cell.fraction], "seeds": [cell.seed], "out": folders[cell]}
+            update={"label_fraction": [cell.fraction], "seeds": [cell.seed], "out": folder}
         )
-        with Run.open(folders[cell], one, given.facts) as inner:
+        with Run.open(folder, one, given.facts) as inner:
             # One encoder serves all cells that are fitted from features; copies of it would fill the disk.
             report = fit_cell(one, cell, given, inner, together, keep_model=not together)
             inner.finish(cell._asdict() | {"parameters": given.parameters})

@@ -14,7 +14,7 @@ from hilum.commands._detection_films import Given, open_films, trained_on
 from hilum.commands._detection_folds import fitted, fitted_in_folds
 from hilum.commands._detectors import look_of, new_task
 from hilum.commands._open import write_trained_on
-from hilum.config import EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig
+from hilum.config import CellsConfig, EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig
 from hilum.detecting import Detected, check_look
 from hilum.records.detections import Detections, joined, side_by_side
 from hilum.records.predictions import Predictions
@@ -34,7 +34,7 @@ TAKES = "detector"
 log = logging.getLogger(__name__)
 
 
-class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConfig):
+class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, CellsConfig, TrainConfig):
     """Trains a detector of boxes on an encoder, and scores it on the test split.
 
     Films that were looked at and have no box are negatives; films that nobody looked at are left out and
@@ -51,10 +51,6 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, TrainConf
     init: str = "random"
     """The encoder: a run, a weights file, imagenet (needs a network), or random. Whatever it was trained on,
     it sees films as image_size and image_fit say; mean and deviation are its own."""
-    label_fraction: list[float] = [1.0]
-    """Shares of the training patients whose boxes are used; those of a smaller share are in the larger."""
-    seeds: list[int] = [0]
-    """Draws of the training patients, and of everything else that is random in a fit."""
     folds: NonNegativeInt = 0
     """Detectors that are trained, each on all but one of so many parts of the training and validation
     patients, stratified by boxes and classes of films. Thresholds come from the held-out parts. 0: the split

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from hilum.commands._drawn import caption, draw, score_table, write_maps
 from hilum.commands._open import environment, open_records, open_store
 from hilum.config import RecordsConfig, StoreConfig
+from hilum.durable import write_atomically
 from hilum.errors import ConfigError, OutputError, RecordsError, WeightsError
 from hilum.find import did_you_mean
 from hilum.images.store import Store
@@ -25,7 +26,6 @@ from hilum.records.boxes import boxes_of, require_boxes
 from hilum.records.table import Records
 from hilum.report.explanation import write_explanation_page
 from hilum.report.words import number
-from hilum.run import write_atomically
 from hilum.saliency.grad_cam import check_layer, grad_cam
 from hilum.saliency.maps import Explainer, FilmMap, film_maps
 from hilum.saliency.occlusion import grid, occlusion

@@ -10,12 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from hilum.config import Config
+from hilum.durable import write_atomically
 from hilum.errors import ConfigError, MissingError, OutputError
 from hilum.find import did_you_mean
 from hilum.records.defects import listed
 from hilum.records.writing import write_csv
 from hilum.report.overlay import Points, overlay
-from hilum.run import METRICS, write_atomically
+from hilum.run import METRICS
 from hilum.tensorboard import FOLDER, Scalar, event_folders, read_events
 
 EXAMPLE = "hilum history runs/simclr runs/moco --out history.csv --plot loss rankme"

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from hilum.commands._open import open_store
 from hilum.commands._pretext import open_loader, open_partners, open_task, open_trainable
 from hilum.config import PretextConfig, StepConfig, TrainConfig
+from hilum.durable import write_atomically
 from hilum.errors import ConfigError, NumericalError, OutputError
 from hilum.progress import Progress
 from hilum.report.drawing import SERIES, style
-from hilum.run import write_atomically
 from hilum.train.device import choose_device
 from hilum.train.parallel import processes, rank
 from hilum.train.range_test import Suggestion, has_diverged, smooth, suggest, sweep
@@ -53,27 +53,33 @@ def lr_range(config: Settings) -> Path:
             f"{config.steps}; expected 0 < lr-min < lr-max, and 10 steps or more"
         )
     with processes(choose_device(config.device)):
-        records, store = open_store(config, open_trainable(config).records)
-        task = open_task(config, records)
-        loader = open_loader(config, task, records, store, partners=open_partners(config, records))
-        shared = {name: getattr(config, name) for name in StepConfig.model_fields}
-        rehearsal = Rehearsal(task, TrainConfig(**shared, steps=config.steps))
-        rates = sweep(config.lr_min, config.lr_max, config.steps)
-        losses: list[float] = []
-        with Progress("Sweeping", config.steps, unit="steps") as line:
-            for lr, batch in zip(rates.tolist(), loader.batches(0, config.steps), strict=True):
-                try:
-                    losses.append(rehearsal.step(batch, lr=lr)["loss"])
-                except NumericalError:
-                    if not losses:
-                        raise
-                    break
-                line.update(len(losses), loss=f"{losses[-1]:.4g}", lr=f"{lr:.2g}")
-                if has_diverged(np.array(losses), config.steps):
-                    break
+        rates, losses = _sweep(config)
         if rank() == 0:
-            _write(config, rates[: len(losses)], np.array(losses))
+            _write(config, rates, losses)
     return config.out
+
+
+def _sweep(config: Settings) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """Rates and losses; what was synchronised for it is let go of, as `processes` wants it."""
+    records, store = open_store(config, open_trainable(config).records)
+    task = open_task(config, records)
+    loader = open_loader(config, task, records, store, partners=open_partners(config, records))
+    shared = {name: getattr(config, name) for name in StepConfig.model_fields}
+    rehearsal = Rehearsal(task, TrainConfig(**shared, steps=config.steps))
+    rates = sweep(config.lr_min, config.lr_max, config.steps)
+    losses: list[float] = []
+    with Progress("Sweeping", config.steps, unit="steps") as line:
+        for lr, batch in zip(rates.tolist(), loader.batches(0, config.steps), strict=True):
+            try:
+                losses.append(rehearsal.step(batch, lr=lr)["loss"])
+            except NumericalError:
+                if not losses:
+                    raise
+                break
+            line.update(len(losses), loss=f"{losses[-1]:.4g}", lr=f"{lr:.2g}")
+            if has_diverged(np.array(losses), config.steps):
+                break
+    return rates[: len(losses)], np.array(losses)
 
 
 def _write(config: Settings, rates: Float[np.ndarray, " N"], losses: Float[np.ndarray, " N"]) -> None:

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from hilum import find
 from hilum.commands._cell import says_out_of_memory
 from hilum.config import Config, settings_in
+from hilum.durable import write_atomically
 from hilum.errors import ConfigError, MissingError, OutputError
 from hilum.progress import Progress
-from hilum.run import write_atomically
 
 EXAMPLE = "hilum profile simclr --arch resnet18 resnet50 --batch-size 64 128 --image-size 224 --out profile"
 TAKES = "method"

@@ -9,9 +9,9 @@ from hilum.commands._open import open_records, open_store, refuse_overlap
 from hilum.commands.zero_shot import open_image_text, similarities
 from hilum.config import RecordsConfig, StoreConfig
 from hilum.data.loader import codes_of
+from hilum.durable import write_atomically
 from hilum.errors import OutputError, RecordsError
 from hilum.metrics.retrieval import retrieval_intervals
-from hilum.run import write_atomically
 
 EXAMPLE = "hilum retrieve runs/clip --records films.csv --split test --out retrieval.json"
 TAKES = "init"

@@ -17,9 +17,9 @@ from hilum.commands._sweep_results import conclude
 from hilum.commands._sweep_scores import SCORED, VAL_AUROC, VAL_BOXES, lower_is_better, records_of
 from hilum.commands._sweep_study import Listed, Study, Tpe, corners, draws, grid
 from hilum.config import Config
+from hilum.durable import write_atomically
 from hilum.errors import ConfigError, HilumError, Interrupted, OutputError, RecordsError
 from hilum.find import did_you_mean
-from hilum.run import write_atomically
 
 EXAMPLE = (
     "hilum sweep transfer --records films.csv --axes init=random,runs/simclr seeds=0,1,2 --out runs/sweep"

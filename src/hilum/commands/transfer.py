@@ -1,11 +1,9 @@
 """hilum transfer: what an encoder knows, measured on a finding with few labels or many."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from hilum.commands._door import check_encoder, with_split
@@ -19,8 +17,9 @@ from hilum.commands._open import (
     open_store,
     refuse_overlap,
 )
-from hilum.commands._transfer_cells import Given, fit_cell, fit_grid, fit_together
+from hilum.commands._transfer_cells import Given, fit_cell, fit_grid, fit_together, folder_of
 from hilum.config import (
+    CellsConfig,
     EncoderConfig,
     RecordsConfig,
     ScoringConfig,
@@ -41,7 +40,9 @@ EXAMPLE = "hilum transfer --records films.csv --init runs/simclr --label-fractio
 log = logging.getLogger(__name__)
 
 
-class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, ScoringConfig, TrainConfig):
+class Settings(
+    RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, CellsConfig, ScoringConfig, TrainConfig
+):
     """Fits findings on an encoder and scores them on the test split.
 
     Several label fractions or seeds make one run with a cell for each, compared on one page.
@@ -55,12 +56,8 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, ScoringCo
     """What is trained. logistic: a head, by logistic regression. knn: nothing, the nearest films vote.
     linear: a head, by gradient descent. finetune: everything. linear_then_finetune: a head, then everything.
     lora: a head, and small matrices beside those of a ViT's attention."""
-    label_fraction: list[float] = [1.0]
-    """Shares of the training patients whose labels are used; those of a smaller share are in the larger."""
     shots: NonNegativeInt = 0
     """In place of label_fraction: how many positives and negatives of each finding are used; 0: no limit."""
-    seeds: list[int] = [0]
-    """Draws of the training patients, and of everything else that is random in a fit."""
     exclusive: bool = False
     """Exactly one finding is present in each radiograph: softmax in place of a sigmoid per finding."""
     penalty: NonNegativeFloat = 0.0
@@ -162,7 +159,10 @@ def transfer(config: Settings) -> Path:
         Cell(fraction, seed, config.shots) for fraction in config.label_fraction for seed in config.seeds
     ]
     train = records.where("train")
-    drawn = {cell: cell.draw(train) for cell in cells}
+    todo = (
+        [] if Run(config.out).finished else [c for c in cells if not Run(folder_of(c, config.out)).finished]
+    )
+    drawn = {cell: cell.draw(train) for cell in todo}
     given = Given(records, store, encoder, facts, groups, _elsewhere(config, records, store), drawn)
     with Run.open(config.out, config, facts) as run:
         if run.finished:
@@ -170,10 +170,16 @@ def transfer(config: Settings) -> Path:
             return config.out
         if len(cells) == 1:
             report = fit_cell(config, cells[0], given, run, fit_together(config, cells, given))
-            write_page(report, run.path / "report.html", images=film_of(store), metrics=run.metrics())
+            write_page(
+                report,
+                run.path / "report.html",
+                images=lambda image: store[int(store.rows([image])[0])],
+                metrics=run.metrics(),
+            )
             log.info("%s", headline(report))
         else:
-            fit_grid(config, cells, given, run)
+            log.info("%d of %d cells to fit", len(todo), len(cells))
+            fit_grid(config, given, run)
         run.finish({"cells": len(cells), "parameters": given.parameters})
     return config.out
 
@@ -189,8 +195,3 @@ def _elsewhere(config: Settings, records: Records, store: Store) -> Elsewhere | 
         init=Path(config.init),
         allow_overlap=config.allow_overlap,
     )
-
-
-def film_of(store: Store) -> Callable[[str], np.ndarray]:
-    """Finds the stored film of an image path, for thumbnails."""
-    return lambda image: store[int(store.rows([image])[0])]

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.durable import remove_partial, write_atomically
 from hilum.errors import ImageError, StorageError
 from hilum.images.shrink import HASH_BYTES, Aspect, Film, Reading, Unreadable, read_in_order
 from hilum.progress import Progress
@@ -104,6 +105,7 @@ def _append(plan: Plan, pixels: BinaryIO, chunk: list[Reading], built: _Built) -
 
 def _resume(plan: Plan) -> _Built:
     """What an interrupted building left: whole chunks, up to a torn line or to a failure that has passed."""
+    remove_partial(plan.path)
     journal, pixels = plan.path / "journal.jsonl", plan.path / "pixels.u8"
     written = pixels.stat().st_size if pixels.exists() else 0
     chunks: list[_Built] = []
@@ -127,7 +129,7 @@ def _resume(plan: Plan) -> _Built:
         built.hashes += chunk.hashes
         built.failed |= chunk.failed
         kept += json.dumps(vars(chunk)).encode() + b"\n"
-    _replace(journal, kept)
+    write_atomically(journal, kept)
     return built
 
 
@@ -148,7 +150,7 @@ def _commit(plan: Plan, built: _Built) -> None:
     hashes = np.frombuffer(bytes.fromhex("".join(built.hashes)), np.uint8)
     _save(plan.path / "hashes.npy", hashes.reshape(len(kept), HASH_BYTES))
     _save(plan.path / "keys.npy", np.stack([keys[order], order.astype(np.uint64)]))
-    _replace(plan.path / "images.jsonl", "".join(json.dumps(image) + "\n" for image in kept).encode())
+    write_atomically(plan.path / "images.jsonl", "".join(json.dumps(image) + "\n" for image in kept).encode())
     meta = {
         "format": FORMAT,
         "digest": plan.digest,
@@ -158,7 +160,7 @@ def _commit(plan: Plan, built: _Built) -> None:
         "bytes": built.bytes,
         "excluded": built.failed,
     }
-    _replace(plan.path / "meta.json", json.dumps(meta, indent=1).encode())
+    write_atomically(plan.path / "meta.json", json.dumps(meta, indent=1).encode())
     (plan.path / "journal.jsonl").unlink()
 
 
@@ -219,21 +221,7 @@ def path_keys(images: Sequence[str]) -> NDArray[np.uint64]:
 def _save(path: Path, array: NDArray[np.generic]) -> None:
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
-    _replace(path, content.getvalue())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        _flush(file)
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomically(path, content.getvalue())
 
 
 def _flush(file: BinaryIO) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from torch import Tensor, nn
 
 from hilum.config import Config
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.data.views import View, ViewRecipe
 from hilum.errors import ConfigError
 from hilum.losses import full_precision

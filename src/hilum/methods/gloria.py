@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hilum.config import TextConfig
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.errors import ConfigError
 from hilum.losses import full_precision, refuse_one
 from hilum.models.encoder import Encoder

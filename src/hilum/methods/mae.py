@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from hilum.config import Config
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.errors import ConfigError
 from hilum.losses import full_precision
 from hilum.models.decoder import PatchDecoder

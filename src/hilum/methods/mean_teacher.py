@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hilum.config import Config
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.losses import full_precision, masked_bce, masked_cross_entropy
 from hilum.models.classifier import Classifier
 from hilum.models.ema import copy_of, move_towards

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hilum.config import Config
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.methods.mean_teacher import ramp, sum_on_labels
 from hilum.models.classifier import Classifier
 from hilum.models.ema import copy_of, move_towards

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from hilum.config import Config
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.errors import ConfigError
 from hilum.losses import (
     beta_quantiles,

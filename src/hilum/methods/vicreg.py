@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hilum.config import Config
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.losses import full_precision, refuse_one
 from hilum.models.encoder import Encoder
 from hilum.models.projector import projector

@@ -1,6 +1,5 @@
 """Whose checkpoint a file is, and the encoder that it becomes: all of it, or a message that says why not."""
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hilum import find
+from hilum.durable import sha256
 from hilum.errors import ConfigError, WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder
@@ -153,7 +153,7 @@ def open_foreign(
         about = replace(about, namesakes="") if family else about
     else:
         name, about, plan = _generic(file, arch, input_spec, options or {})
-    sha256, stubs = _hash(path), file.stubs
+    digest, stubs = sha256(path), file.stubs
     del file  # its heads, queues and optimisers take as much memory as what is kept
     spec = plan.input or input_spec
     if preprocessing == "clip":
@@ -173,7 +173,7 @@ def open_foreign(
     if about is not None:
         encoder.notes = f"{about.name}, {about.source}; licence: {about.licence}"
     loaded = Loaded(
-        path, sha256, name, about, plan, spec, len(encoder.net.state_dict()), plan.left, unexpected,
+        path, digest, name, about, plan, spec, len(encoder.net.state_dict()), plan.left, unexpected,
         (*plan.adapted, *adapted, *([NEW_SCORER] if encoder.top_k is not None else [])),
         stubs,
     )  # fmt: skip
@@ -248,8 +248,3 @@ def unknown(file: ForeignFile, arch: str) -> str:
         "--arch mixnet_s or --arch torchvision/squeezenet1_0. Else rename its tensors to those of such a "
         "network and save them again"
     )
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -227,7 +227,7 @@ def load_encoder(
 
 @cache
 def _tell(path: Path, what: str) -> None:
-    """Once: every cell of a transfer opens the file."""
+    """Once in a process: every cell of a transfer opens the file."""
     log.info("%s:\n  %s", path, what)
 
 

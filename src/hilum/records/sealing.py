@@ -1,16 +1,15 @@
 """A file's hash beside it, as `sha256sum -c` understands it: what was split once stays as it was."""
 
-import hashlib
 from pathlib import Path
 
+from hilum.durable import sha256, write_atomically
 from hilum.errors import RecordsError
-from hilum.records.writing import write_text
 
 
 def seal(path: Path) -> str:
     """Writes `<path>.sha256`, and returns the hash of the file."""
-    digest = _sha256(path)
-    write_text(f"{digest}  {path.name}\n", seal_of(path))
+    digest = sha256(path)
+    write_atomically(seal_of(path), f"{digest}  {path.name}\n".encode())
     return digest
 
 
@@ -23,7 +22,7 @@ def check_seal(path: Path) -> None:
     if not seal_of(path).is_file():
         return
     expected = seal_of(path).read_text(encoding="utf-8", errors="replace").partition(" ")[0].strip()
-    found = _sha256(path)
+    found = sha256(path)
     if found != expected:
         raise RecordsError(
             f"{path}: the file was changed after it was written "
@@ -35,8 +34,3 @@ def check_seal(path: Path) -> None:
 def seal_of(path: Path) -> Path:
     """Where the hash of a file is kept."""
     return path.with_name(path.name + ".sha256")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 
 from pydantic import JsonValue, TypeAdapter
 
+from hilum.durable import write_atomically
 from hilum.report.budget import Budget
 from hilum.report.report import LEVEL, Floor
-from hilum.run import write_atomically
 
 SCHEMA = "hilum.comparison/1"
 """The layout of comparison.json."""

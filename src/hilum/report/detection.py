@@ -8,10 +8,10 @@ from typing import Self
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from hilum.durable import write_atomically
 from hilum.errors import MissingError, RecordsError
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.boxes import Order
-from hilum.run import write_atomically
 
 DETECTION = "detection.json"
 """What a run of detect holds, and no other."""

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from hilum.durable import write_atomically
 from hilum.images.store import Store
 from hilum.metrics.detection_intervals import METRICS
 from hilum.records.boxes import boxes_of, scaling
@@ -21,7 +22,6 @@ from hilum.report.history import training
 from hilum.report.provenance import tables
 from hilum.report.render import render
 from hilum.report.words import base_name, number
-from hilum.run import write_atomically
 
 TRUE, FOUND = (64, 255, 160), (255, 140, 0)
 """Red, green and blue of true and of found boxes."""

@@ -11,14 +11,14 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 from pydantic import JsonValue
 
+from hilum.durable import write_atomically
 from hilum.metrics.neighbours import Told
-from hilum.records.writing import write_csv, write_text
+from hilum.records.writing import write_csv
 from hilum.report.drawing import enumeration
 from hilum.report.map_figure import draw_map
 from hilum.report.provenance import tables
 from hilum.report.render import render
 from hilum.report.words import interval, number, percent
-from hilum.run import write_atomically
 
 SEVERAL = 10
 """A column of more different numbers than this is a number, and no name of a group."""
@@ -88,7 +88,7 @@ class Map:
             "notes": self.notes,
             "provenance": self.provenance,
         }
-        write_text(json.dumps(content, indent=1, default=str) + "\n", folder / "map.json")
+        write_atomically(folder / "map.json", (json.dumps(content, indent=1, default=str) + "\n").encode())
         write_atomically(folder / "map.html", page.encode())
 
     def table(self) -> pd.DataFrame:

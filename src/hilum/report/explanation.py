@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 from pydantic import JsonValue
 
+from hilum.durable import write_atomically
 from hilum.metrics.bootstrap import Estimate
 from hilum.report.provenance import tables
 from hilum.report.render import render
-from hilum.run import write_atomically
 
 SIDE = 320
 """Longer side of a picture, pixels."""

@@ -10,11 +10,11 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hilum.durable import write_atomically
 from hilum.records.writing import write_csv
 from hilum.report.drawing import INK, MUTED, SERIES, style
 from hilum.report.overlay import png
 from hilum.report.words import base_name
-from hilum.run import write_atomically
 
 WIDTH, CAPTION = 1.5, 0.62
 """Inches of a film, and of the lines under it."""

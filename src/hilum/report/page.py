@@ -8,6 +8,7 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 
+from hilum.durable import write_atomically
 from hilum.errors import HilumError
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.subgroups import MINIMUM
@@ -23,7 +24,6 @@ from hilum.report.report import SCHEMA, Report, WrongFilm
 from hilum.report.subgroups import section
 from hilum.report.tables import tables_of
 from hilum.report.words import base_name, interval
-from hilum.run import write_atomically
 
 Pictures: TypeAlias = Callable[[str], np.ndarray]
 """Path of a radiograph to its grey levels, (h, w) of uint8."""

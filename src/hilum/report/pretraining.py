@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from hilum.durable import write_atomically
 from hilum.report.history import training
 from hilum.report.provenance import tables
 from hilum.report.render import render
 from hilum.report.words import number
-from hilum.run import write_atomically
 
 
 def write_pretraining_page(

@@ -8,11 +8,11 @@ from typing import Literal, Self
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from hilum.durable import write_atomically
 from hilum.errors import MissingError, RecordsError
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.calibration_intervals import Bin
 from hilum.metrics.groups import Subgroups
-from hilum.run import write_atomically
 
 SCHEMA = "hilum.report/1"
 """The layout of report.json; the number grows when a reader of the old one would be misled."""

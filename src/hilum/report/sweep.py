@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from hilum.durable import write_atomically
 from hilum.report.drawing import GRID, INK, MUTED, PAPER, SERIES, Drawing, panels, style, to_svg
 from hilum.report.render import render
 from hilum.report.words import interval, number, without_folders
-from hilum.run import write_atomically
 
 SEEDS = ("seeds", "seed")
 FRACTION = "label_fraction"

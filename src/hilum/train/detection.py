@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.errors import ConfigError
 from hilum.losses import masked_cross_entropy
 from hilum.models.detector import Detector, Raw

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.metrics.classification import auroc
 from hilum.models.classifier import Classifier
 from hilum.models.encoder import Encoder

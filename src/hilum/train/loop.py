@@ -10,7 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from hilum.config import TrainConfig
-from hilum.data.loader import Batch, Loader
+from hilum.data.batch import Batch
+from hilum.data.loader import Loader
 from hilum.errors import ConfigError, Interrupted, NumericalError
 from hilum.models.ema import copy_of, move_towards
 from hilum.progress import Progress

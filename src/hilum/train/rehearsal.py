@@ -5,12 +5,13 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hilum.config import TrainConfig
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.errors import NumericalError
 from hilum.run import KEEP
 from hilum.train.device import choose_device
@@ -59,8 +60,10 @@ class Rehearsal:
         """Bytes taken at most so far: of the GPU, or of this whole process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        if sys.platform == "linux":  # where ru_maxrss may be that of the process that began this one
+            status = Path("/proc/self/status").read_text()
+            return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
     def weights_bytes(self) -> int:
         """Bytes of the weights file that the run would leave."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hilum.data.loader import Batch
+from hilum.data.batch import Batch
 from hilum.data.views import View, ViewRecipe
 from hilum.images.spec import InputSpec
 from hilum.models.classifier import Classifier

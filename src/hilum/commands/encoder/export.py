@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from hilum.commands._open import open_encoder
 from hilum.config import EncoderConfig
+from hilum.durable import write_atomically
 from hilum.errors import DependencyError, NumericalError, OutputError
 from hilum.models.encoder import Encoder
 from hilum.models.weights import describe, to_bytes
-from hilum.run import write_atomically
 
 EXAMPLE = "hilum encoder export runs/simclr --out exported"
 TAKES = "init"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from hilum.config import Config
+from hilum.durable import write_atomically
 from hilum.errors import ConfigError, OutputError
 from hilum.records.merging import merge as merge_tables
 from hilum.records.table import Records
-from hilum.records.writing import write_text
 
 EXAMPLE = "hilum records merge nih.csv chexpert.csv --out merged.csv"
 TAKES = "tables"
@@ -71,7 +71,7 @@ def merge(config: Settings) -> Path:
         match=config.match,
     )
     merged.records.write(config.out)
-    write_text(json.dumps(merged.facts(), indent=1, ensure_ascii=False) + "\n", beside)
+    write_atomically(beside, (json.dumps(merged.facts(), indent=1, ensure_ascii=False) + "\n").encode())
     sys.stdout.write("\n".join(merged.lines()) + "\n")
     log.info("%d radiographs, %d findings", len(merged.records), len(merged.findings))
     return config.out
