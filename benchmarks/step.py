@@ -73,7 +73,7 @@ def _measure(method, records, store, place, device, rounds, steps) -> str:
     task = open_task(config, records)
     loader = open_loader(config, task, records, store, partners=None)
     batch = next(loader.batches(0, 1)).to(device, task.input)
-    task.to(device, memory_format=torch.channels_last)
+    task.place(device)
     _bare(task, batch, device, 1)
     bare, ours, waits = [], [], []
     for turn in range(rounds):

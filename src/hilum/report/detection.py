@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from json import dumps, loads
+from json import dumps
 from pathlib import Path
 from typing import Self
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter
 
 from hilum.durable import write_atomically
-from hilum.errors import MissingError, RecordsError
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.boxes import Order
+from hilum.report.stored import read_stored
 
 DETECTION = "detection.json"
 """What a run of detect holds, and no other."""
@@ -116,21 +116,7 @@ class DetectionReport:
             MissingError: there is no such file.
             RecordsError: it is no such report, or one of another schema.
         """
-        try:
-            content = loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MissingError(f"{path}: no such file; `hilum detect` writes it") from None
-        except (ValueError, UnicodeDecodeError) as error:
-            raise RecordsError(f"{path}: is no JSON ({error})") from None
-        found = content.pop("schema", None) if isinstance(content, dict) else None
-        if found != SCHEMA:
-            raise RecordsError(f"{path}: its schema is {found!r}, this version of hilum reads {SCHEMA!r}")
-        try:
-            return cls(**vars(_ADAPTER.validate_python(content)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise RecordsError(f"{path}: {place}: {first['msg']}; run the command again") from None
+        return cls(**read_stored(path, _ADAPTER, schema=SCHEMA, writer="detect"))
 
 
 _ADAPTER = TypeAdapter(DetectionReport)

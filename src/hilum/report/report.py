@@ -6,13 +6,13 @@ from json import dumps, loads
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter
 
 from hilum.durable import write_atomically
-from hilum.errors import MissingError, RecordsError
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.calibration_intervals import Bin
 from hilum.metrics.groups import Subgroups
+from hilum.report.stored import read_stored
 
 SCHEMA = "hilum.report/1"
 """The layout of report.json; the number grows when a reader of the old one would be misled."""
@@ -190,25 +190,7 @@ class Report:
             MissingError: there is no such file.
             RecordsError: it is no report, or one of another schema.
         """
-        try:
-            content = loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MissingError(f"{path}: no such file; `hilum evaluate` writes it") from None
-        except (ValueError, UnicodeDecodeError) as error:
-            raise RecordsError(f"{path}: is no JSON ({error})") from None
-        found = content.get("schema") if isinstance(content, dict) else None
-        if found != SCHEMA:
-            raise RecordsError(
-                f"{path}: its schema is {found!r}, this version of hilum reads {SCHEMA!r}; "
-                "evaluate the predictions again"
-            )
-        try:
-            report = _ADAPTER.validate_python(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise RecordsError(f"{path}: {place}: {first['msg']}; evaluate the predictions again") from None
-        return cls(**vars(report))
+        return cls(**read_stored(path, _ADAPTER, schema=SCHEMA, writer="evaluate"))
 
 
 _ADAPTER = TypeAdapter(Report)
