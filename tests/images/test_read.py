@@ -20,8 +20,7 @@ from hilum.errors import ImageError
 from hilum.images.facts import FilmFacts
 from hilum.images.read import film_facts, read_image
 from tests.images.dicom_films import as_jpeg, as_lossless_jpeg, film, lut_item, ramp, save
-
-REAL = Path(__file__).resolve().parents[2] / "../shared/data"
+from tests.real_films import FILMS, needs_films
 
 
 def encoded(suffix: str, pixels: np.ndarray, *options: int) -> bytes:
@@ -307,10 +306,10 @@ def test_facts_of_pictures_are_their_size_and_depth(tmp_path):
     assert film_facts(written(tmp_path / "b", encoded(".jpg", smooth()))) == FilmFacts("jpeg", 50, 60, 8)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real films of shared/data are not on this machine")
+@needs_films
 @pytest.mark.parametrize("folder", ["nih_rsna", "tuberculosis_shenzhen", "paediatric_pneumonia"])
 def test_real_films_are_what_pillow_decodes(folder):
-    for path in sorted((REAL / folder / "images").iterdir())[::200][:4]:
+    for path in sorted((FILMS / folder / "images").iterdir())[::200][:4]:
         with Image.open(path) as image:
             assert image.mode == "L"
             np.testing.assert_array_equal(read_image(path), np.asarray(image))

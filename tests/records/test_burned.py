@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -7,8 +5,8 @@ import pytest
 from hilum.images.phantom import draw_phantom
 from hilum.records.burned import LETTERS, writing
 from hilum.records.looks import look
+from tests.real_films import FILMS
 
-FILMS = Path(__file__).resolve().parents[2] / "../shared/data"
 LINES = ("DOE JANE 1961", "ID 40718265", "12.03.1987", "SMITH^JOHN")
 
 

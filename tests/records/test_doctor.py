@@ -10,8 +10,7 @@ from hilum.errors import ImageError
 from hilum.records.doctor import count_splits, inspect, lines
 from hilum.records.looks import look, mirror_mask, perceptual_hash
 from hilum.records.table import Records
-
-FILMS = Path(__file__).resolve().parents[2] / "../shared/data"
+from tests.real_films import FILMS
 
 
 def film(seed, side=200):

@@ -10,10 +10,10 @@ from hilum.cli import main
 from hilum.errors import MissingError, RecordsError
 from hilum.records.sources import kermany
 from hilum.records.table import Records
+from tests.real_films import FILMS, needs_films
 
 from .trees import film, text
 
-FILMS = Path(__file__).resolve().parents[3] / "../shared/data/paediatric_pneumonia"
 NAMES = [
     "train/NORMAL/IM-0115-0001", "train/NORMAL/NORMAL2-IM-0383-0001", "train/NORMAL/IM-0429-0001-0002",
     "train/PNEUMONIA/person1_bacteria_1", "train/PNEUMONIA/person1_bacteria_2",
@@ -108,9 +108,9 @@ def test_a_wrong_root_is_named(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.skipif(not FILMS.exists(), reason="the real films of shared/data are not on this machine")
+@needs_films
 def test_persons_of_real_names_are_those_that_were_found_by_others():
-    with (FILMS / "labels.csv").open() as stream:
+    with (FILMS / "paediatric_pneumonia/labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     mine = [kermany.person_of(Path(row["path"]).stem) for row in rows]
     assert [kind or "normal" for _, kind in mine] == [row["subtype"] for row in rows]

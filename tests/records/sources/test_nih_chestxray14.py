@@ -12,10 +12,9 @@ from hilum.errors import MissingError, RecordsError
 from hilum.records.boxes import asked, boxes_of
 from hilum.records.sources import nih_chestxray14
 from hilum.records.table import Records
+from tests.real_films import FILMS, needs_films
 
 from .trees import film, text
-
-FILMS = Path(__file__).resolve().parents[3] / "../shared/data/nih_rsna"
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -169,14 +168,14 @@ def test_films_and_sheets_may_lie_in_folders_of_their_own_but_no_film_twice(tmp_
         read(tmp_path / "CXR8" / "images_001")
 
 
-@pytest.mark.skipif(not FILMS.exists(), reason="the real films of shared/data are not on this machine")
+@needs_films
 def test_real_films_laid_out_as_the_download_have_their_findings_patients_and_boxes(tmp_path):
     """1,276 films of 512 pixels, half of the published ones; their boxes are in pixels of the published."""
-    raw = pd.read_csv(FILMS / "labels.csv", dtype=str, keep_default_na=False)
+    raw = pd.read_csv(FILMS / "nih_rsna/labels.csv", dtype=str, keep_default_na=False)
     raw["name"] = raw["path"].str.removeprefix("images/").str.replace(".jpg", ".png")
     (tmp_path / "images").mkdir()
     for path, name in zip(raw["path"], raw["name"], strict=True):
-        (tmp_path / "images" / name).symlink_to(FILMS.resolve() / path)
+        (tmp_path / "images" / name).symlink_to(FILMS.resolve() / "nih_rsna" / path)
     parts = zip(
         raw["name"],
         raw["finding_labels"],
@@ -191,7 +190,7 @@ def test_real_films_laid_out_as_the_download_have_their_findings_patients_and_bo
     tested = raw["patient_id"].astype(int) % 2 == 0
     text(tmp_path / "train_val_list.txt", *raw["name"][~tested])
     text(tmp_path / "test_list.txt", *raw["name"][tested])
-    boxes = pd.read_csv(FILMS / "boxes.csv").query("annotator == 'NIH_BBox_List_2017'")
+    boxes = pd.read_csv(FILMS / "nih_rsna/boxes.csv").query("annotator == 'NIH_BBox_List_2017'")
     boxes["name"] = boxes["path"].str.removeprefix("images/").str.replace(".jpg", ".png")
     sides = ["x", "y", "width", "height"]
     marks = [

@@ -12,8 +12,7 @@ from hilum.cli import main
 from hilum.errors import MissingError, RecordsError
 from hilum.records.sources import montgomery, shenzhen
 from hilum.records.table import Records
-
-FILMS = Path(__file__).resolve().parents[3] / "../shared/data/tuberculosis_shenzhen"
+from tests.real_films import FILMS, needs_films
 
 READINGS = {
     "CHNCXR_0001_0": b"male 45yrs\nnormal",
@@ -137,15 +136,15 @@ def test_montgomery_masks_are_never_films(tmp_path, caplog):
         montgomery.read(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(not FILMS.exists(), reason="the real films of shared/data are not on this machine")
+@needs_films
 def test_real_readings_are_understood(tmp_path):
-    with (FILMS / "labels.csv").open(newline="") as stream:
+    with (FILMS / "tuberculosis_shenzhen/labels.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))[::7]
     (tmp_path / "CXR_png").mkdir()
     (tmp_path / "ClinicalReadings").mkdir()
     for row in rows:
         stem = Path(row["path"]).stem
-        (tmp_path / "CXR_png" / f"{stem}.png").symlink_to(FILMS / row["path"])
+        (tmp_path / "CXR_png" / f"{stem}.png").symlink_to(FILMS / "tuberculosis_shenzhen" / row["path"])
         reading = f"{row['sex'].lower()} {row['age']}yrs\n{row['report']}"
         (tmp_path / "ClinicalReadings" / f"{stem}.txt").write_text(reading)
     table = shenzhen.read(tmp_path).table
