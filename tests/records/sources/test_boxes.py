@@ -127,6 +127,7 @@ def test_all_that_is_wrong_with_a_coco_file_is_one_list(tmp_path):
         {"id": 2, "image_id": 7, "category_id": 2, "bbox": [10, 5, 30, 40]},
         {"id": 3, "image_id": 7, "category_id": 1, "bbox": [70, 5, 30, 40]},
         {"id": 4, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3]},
+        {"id": 5, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 1},
     ]
     images = [
         {"id": 7, "file_name": "a.png", "width": 80, "height": 64},
@@ -144,6 +145,7 @@ def test_all_that_is_wrong_with_a_coco_file_is_one_list(tmp_path):
         "annotation 2 is of category 2, which the file lacks",
         "annotation 3: 70, 5, 30, 40: reaches beyond the 80 x 64 pixels",
         "annotation 4 has no bbox of four numbers",
+        "annotation 5 is a crowd, which is no single box",
         "id 7 is there twice",
         "gone.png is not there",
     ):

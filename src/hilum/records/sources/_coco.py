@@ -56,6 +56,9 @@ def read_annotations(path: Path, defects: Defects) -> Annotations:
             defects.add("categories", f"{where} is of category {kind!r}, which the file lacks")
         elif not isinstance(corner, list) or len(corner) != 4 or not all(map(_is_number, corner)):
             defects.add("boxes", f"{where} has no bbox of four numbers")
+        elif one.get("iscrowd") not in (None, 0):
+            problem = "is a crowd, which is no single box: give each object its own, or remove it"
+            defects.add("crowds", f"{where} {problem}")
         else:
             size = int(films[key]["width"]), int(films[key]["height"])
             box = from_corner_and_size(categories[kind], corner, size, defects, where=where)

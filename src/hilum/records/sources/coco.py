@@ -8,7 +8,7 @@ them). Of several files each is a split, by the words of its name and folder: in
 COCO says of every image of the file which objects are in it: an image without a box is a negative, and a
 category that no box is of is 0 everywhere, which is said. It knows no patients. Boxes are in pixels of an
 image of the width and height that the file says; those on a smaller or larger copy of the same shape are
-scaled, and it is said.
+scaled, and it is said. A crowd (iscrowd) is no single box, and is refused.
 """
 
 import logging
