@@ -66,7 +66,19 @@ def test_one_flipped_bit_anywhere_in_a_checkpoint_is_noticed_and_the_previous_on
             found = run.load_checkpoint()
             assert found is not None
             assert found[0] == 1
-    assert "trying the one before" in caplog.text
+    assert "000000002: skipped, " in caplog.text
+    assert "begins anew" not in caplog.text
+
+
+def test_that_no_checkpoint_can_be_read_is_said(tmp_path, caplog):
+    with Run.open(tmp_path / "run", CONFIG, {}) as run:
+        assert run.load_checkpoint() is None
+        assert caplog.text == ""
+        run.save_checkpoint(1, {"weights": b"good"})
+        (run.path / "checkpoints/000000001/weights").write_bytes(b"g")
+        assert run.load_checkpoint() is None
+    assert "weights is damaged" in caplog.text
+    assert "no checkpoint can be read; the run begins anew" in caplog.text
 
 
 def test_rows_after_the_checkpoint_are_cut(tmp_path):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hilum.config import TrainConfig
-from hilum.errors import DependencyError, Interrupted, MissingError, StorageError
+from hilum.errors import DependencyError, Interrupted, MissingError, OutputError
 from hilum.methods.supervised import Supervised
 from hilum.run import Run
 from hilum.tensorboard import event_folders, read_events
@@ -196,7 +196,7 @@ def test_scalars_of_tensorflow_2_are_read_too(tmp_path):
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     with Run.open(tmp_path / "run", settings(), {}) as run:
         (run.path / "tensorboard").write_text("in the way")
-        with pytest.raises(StorageError, match="tensorboard"):
+        with pytest.raises(OutputError, match="tensorboard"):
             run.keep_events()
     with pytest.raises(MissingError, match="no TensorBoard log"):
         read_events(tmp_path)

@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"hilum: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
+        sys.stderr.write("hilum: stopped; what was written before stays\n")
         return 130
 
 

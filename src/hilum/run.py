@@ -153,6 +153,7 @@ class Run:
 
         Raises:
             DependencyError: tensorboard is not installed.
+            OutputError: the folder cannot be written to.
             StorageError: the disk is full or failing.
         """
         self._end_events()
@@ -214,7 +215,8 @@ class Run:
         Rows of metrics.jsonl that were written after it are cut: they will be written again. Of several
         processes one cuts.
         """
-        for folder in self._checkpoints():
+        folders = self._checkpoints()
+        for folder in folders:
             try:
                 sealed = json.loads((folder / MANIFEST).read_text())
                 manifest = sealed["manifest"]
@@ -226,11 +228,11 @@ class Run:
                 ]
                 wrong += [MANIFEST] if _hash_of(manifest) != sealed["sha256"] else []
             except (OSError, ValueError, KeyError, TypeError) as error:
-                log.warning("%s: skipped, not readable (%s); trying the one before", folder, error)
+                log.warning("%s: skipped, not readable (%s)", folder, error)
                 continue
             if wrong:
                 log.warning(
-                    "%s: skipped, %s is damaged (its SHA-256 differs); trying the one before",
+                    "%s: skipped, %s is damaged (its SHA-256 differs)",
                     folder,
                     wrong[0],
                 )
@@ -238,6 +240,8 @@ class Run:
             if cut:
                 self._cut_metrics(manifest["metrics_bytes"])
             return int(manifest["step"]), files
+        if folders:
+            log.warning("%s: no checkpoint can be read; the run begins anew", self.path)
         if cut:
             self._cut_metrics(0)
         return None

@@ -169,3 +169,10 @@ def test_torchs_loader_pins_what_goes_to_a_gpu(monkeypatch):
     assert all(torch.equal(a, b + 1) for a, b in zip(pinned.views, batch.views, strict=True))
     assert torch.equal(pinned.codes["patient"], batch.codes["patient"] + 1)
     assert torch.equal(pinned.rows, batch.rows)
+
+
+def test_a_batch_of_more_than_there_are_is_said(source, caplog):
+    loader(source, batch_size=NUM)
+    assert caplog.text == ""
+    loader(source, batch_size=NUM + 1)
+    assert "a batch of 14 holds some of the 13 radiographs more than once" in caplog.text

@@ -7,7 +7,19 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from hilum.detectors.retinanet import BETA, CODING, anchors, assign, decode, encode, shrunken
+from hilum.detectors.retinanet import (
+    BETA,
+    CODING,
+    FilmHead,
+    RetinaNet,
+    anchors,
+    assign,
+    decode,
+    encode,
+    shrunken,
+)
+from hilum.images.spec import InputSpec
+from hilum.models.encoder import Encoder
 from tests.detectors.test_contracts import batch, task_of
 
 SIDE = 128
@@ -115,3 +127,64 @@ def test_sizes_shrink_where_members_disagree():
     spread = torch.stack([torch.full((1, 1, 2), value) for value in (0.0, 0.5, 1.0)])
     low, high = np.quantile([0.0, 0.5, 1.0], [0.2, 0.8])
     assert shrunken(spread).flatten().tolist() == pytest.approx([low + (low - high) * 0.9] * 2, abs=1e-6)
+
+
+def model_of(arch="resnet18", side=128, **settings):
+    torch.manual_seed(0)
+    given = {"width": 32, "head_depth": 2, "first_level": 3, "dropout": 0.0} | settings
+    return RetinaNet(Encoder(arch, InputSpec(side=side)), ("Opacity",), ("a", "b", "c"), **given).eval()
+
+
+def test_before_training_every_place_is_background_and_every_box_its_anchor():
+    model = model_of()
+    with torch.inference_mode():
+        raw = model(torch.randn(2, 1, 128, 128))
+        boxes, scores = model.candidates(raw, 128)
+    assert torch.allclose(scores, torch.full_like(scores, 0.01), atol=1e-6)
+    assert torch.allclose(boxes[0], anchors(128, (8, 16, 32, 64, 128)).clamp(0, 128), atol=1e-4)
+
+
+def test_dropout_is_before_the_class_output_alone():
+    model = model_of(dropout=0.75)
+    dropped = {
+        name: one.p
+        for name, one in model.named_modules()
+        if isinstance(one, torch.nn.Dropout) and one.p and not name.startswith("encoder")
+    }
+    last = len(model.score_head) - 1
+    assert dropped == {f"score_head.{last - 1}": 0.75, "film_head.decide.0": 0.75}
+
+
+def test_the_head_of_films_is_the_loop():
+    head = FilmHead(5, 3, 0.5).eval()
+    top = torch.randn(2, 5, 9, 9)
+    kernel, bias = head.look.weight, head.look.bias
+    expected = []
+    for film in top:
+        small = torch.zeros(5, 4, 4)
+        for i in range(4):
+            for j in range(4):
+                small[:, i, j] = film[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].amax((1, 2))
+        seen = torch.stack(
+            [
+                (small[:, i : i + 3, j : j + 3] * kernel).sum((1, 2, 3)) + bias
+                for i in range(2)
+                for j in range(2)
+            ]
+        ).relu()
+        both = torch.cat([seen.mean(0), seen.amax(0)])
+        expected.append(head.decide[1].weight @ both + head.decide[1].bias)
+    assert torch.allclose(head(top), torch.stack(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(("arch", "first"), [("resnet18", 2), ("resnet18", 3), ("inception_v3", 3)])
+def test_levels_have_a_cell_for_each_stride_of_pixels(arch, first):
+    """An Inception pads nothing, so its maps are some cells short."""
+    model = model_of(arch, first_level=first)
+    with torch.inference_mode():
+        levels, _ = model.pyramid(model.encoder, torch.randn(1, 1, 128, 128))
+        boxes, _ = model.candidates(model(torch.randn(1, 1, 128, 128)), 128)
+    strides = [2**level for level in range(first, 8)]
+    assert model.pyramid.strides == tuple(strides)
+    assert [level.shape[1:] for level in levels] == [(32, 128 // s, 128 // s) for s in strides]
+    assert boxes.shape[1] == 9 * sum((128 // s) ** 2 for s in strides)

@@ -27,6 +27,9 @@ from hilum.saliency.scoring import Scores
 PICTURE = 768
 """Shorter side, pixels, above which a film is made smaller before it is drawn on."""
 
+COARSE = 5
+"""Cells a side below which a map hardly says where."""
+
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +56,8 @@ def draw(
             drawn = overlay(film, one.scores, fit=fit, alpha=alpha)
             scaled = boxes[place] * scaling(store.source_size(rows[place]), film.shape)
             with_boxes(drawn, scaled)
-            words = [f"{finding} {one.probability:.2f}, {method}", Path(image).name]
+            found = method if np.ptp(one.scores) else f"{method}: flat"
+            words = [f"{finding} {one.probability:.2f}, {found}", Path(image).name]
             sheet = with_legend(drawn, one.scores, words=words, box="box" if len(scaled) else "")
             name = overlay_name(place, image)
             write_atomically(out / name, cv2.imencode(".png", sheet[:, :, ::-1])[1].tobytes())
@@ -118,7 +122,16 @@ def caption(maps: Sequence[FilmMap], films: Records, *, finding: str, split: str
     boxed = sum(len(found) > 0 for found in boxes_of(films, finding))
     of = f" of split {split}" if split else ""
     told = f" {boxed} of them have boxes and come first." if boxed else ""
-    return f"{len(films)} films{of}.{told} A map has {sizes} cells and was enlarged to the film."
+    said = [f"{len(films)} films{of}.{told} A map has {sizes} cells and was enlarged to the film."]
+    said += ["Each has a scale of its own: colours of two films do not compare."]
+    if flat := sum(not np.ptp(one.scores) for one in maps):
+        said += [
+            f"{flat} maps are flat, and their films have no colours: nothing there speaks for {finding}. "
+            "--against shows what speaks against it."
+        ]
+    if max(max(shape) for shape in cells) < COARSE:
+        said += ["So few cells hardly say where; --layer names an earlier part, with more of them."]
+    return " ".join(said)
 
 
 def overlay_name(place: int, image: str) -> str:

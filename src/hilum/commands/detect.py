@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, CellsConfig, TrainConfig):
     """Trains a detector of boxes on an encoder, and scores it on the test split.
 
+    The films and the encoder of the line above are those that `hilum demo --out demo` leaves.
+
     Films that were looked at and have no box are negatives; films that nobody looked at are left out and
     counted. Several label fractions or seeds make one run with a cell for each. With folds, every film of
     training and validation is held out once, and all folds speak together on the test split.
@@ -110,8 +112,8 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, CellsConf
     @field_validator("thresholds")
     @classmethod
     def _check_floor(cls, given: list[float]) -> list[float]:
-        if min(given) < 0.01:
-            raise ValueError("a score below 0.01 is no box here; expected 0.01 or more")
+        if min(given) < 1e-4:
+            raise ValueError("a score below 0.0001 is no box here; expected 0.0001 or more")
         return given
 
     @model_validator(mode="after")

@@ -123,11 +123,13 @@ def explain(config: Settings) -> Path:
     shown = draw(config.out, maps, films, store, config.finding, told, fit=fit, alpha=config.alpha)
     write_maps(config.out, maps, films, store, finding=config.finding, fit=fit)
     _write_json(config, scores, sanity)
+    said = caption(maps, films, finding=config.finding, split=config.split)
+    log.info("%s", said)
     write_explanation_page(
         config.out / "maps.html",
         finding=config.finding,
         method=told,
-        caption=caption(maps, films, finding=config.finding, split=config.split),
+        caption=said,
         films=shown,
         bar=colour_bar(160, 12),
         scores=score_table(scores) if scores else None,

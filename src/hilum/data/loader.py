@@ -1,5 +1,6 @@
 """Batches of views: the step's number is the loader's whole state."""
 
+import logging
 import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -21,6 +22,8 @@ from hilum.images.chance import hashed
 from hilum.images.shrink import forkable
 from hilum.images.store import Store
 from hilum.records.table import Records
+
+log = logging.getLogger(__name__)
 
 _ORDER = 2**31  # in the place of a view's number: the order of an epoch shares no bits with any view
 
@@ -68,6 +71,12 @@ class Loader:
         if batch_size % world:
             raise ConfigError(f"batch_size {batch_size} cannot be split among {world} processes evenly")
         self.num_images = len(records)
+        if batch_size > self.num_images:
+            log.warning(
+                "a batch of %d holds some of the %d radiographs more than once; give a smaller --batch-size",
+                batch_size,
+                self.num_images,
+            )
         self.workers = workers
         share = batch_size // world
         source = _Source(store, records, recipe, seed, columns=columns, partners=partners, boxes=boxes)

@@ -5,6 +5,7 @@ Tian et al. 2019, https://arxiv.org/abs/1904.01355
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated
 
 import torch
@@ -142,10 +143,12 @@ class FCOSTask(DetectionTask):
         return {"score": focal / count, "box": box, "central": told / count}
 
 
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def places(
-    side: int, strides: Sequence[int], device: torch.device
+    side: int, strides: tuple[int, ...], device: torch.device
 ) -> tuple[Float[Tensor, "A 2"], Float[Tensor, " A"]]:
-    """The middle (x, y) of every cell of every level, and its stride."""
+    """The middle (x, y) of every cell of every level, and its stride; built once per size."""
     parts, widths = [], []
     for stride in strides:
         middle = (torch.arange(-(-side // stride), device=device) + 0.5) * stride

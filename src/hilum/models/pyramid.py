@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -72,7 +73,10 @@ class Pyramid(nn.Module):
             maps = [part(last) for part in self.rescale]
         else:
             found = encoder.feature_maps(images)
-            maps = [found[place] for place in self.places]
+            maps = [
+                _of_side(found[place], -(-images.shape[-1] // stride))
+                for place, stride in zip(self.places, self.strides, strict=False)
+            ]
         named = {str(number): part for number, part in enumerate(maps)}
         layout = layout_of_levels(images.device)
         return [level.contiguous(memory_format=layout) for level in self.levels(named).values()], maps[-1]
@@ -85,6 +89,11 @@ def layout_of_levels(device: torch.device) -> torch.memory_format:
     """
     slow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
     return torch.contiguous_format if slow else torch.channels_last
+
+
+def _of_side(level: Float[Tensor, "B C _ _"], side: int) -> Float[Tensor, "B C {side} {side}"]:
+    """The map with so many cells a side; those of an Inception, which pads nothing, are some short."""
+    return level if level.shape[-1] == side else functional.interpolate(level, size=(side, side))
 
 
 def _rescaled(channels: int, stride: int) -> nn.Module:
