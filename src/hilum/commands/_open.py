@@ -229,7 +229,7 @@ def to_hold_out(tables: Sequence[Path]) -> tuple[set[str], set[str]]:
     patients: set[str] = set()
     images: set[str] = set()
     for path in tables:
-        other = Records.read(path, check_files=False)
+        other = Records.read(path, labels=False, check_files=False)
         kept = other.table[other.table["split"].isin(["val", "test"])]
         if kept.empty:
             raise RecordsError(

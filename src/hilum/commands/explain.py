@@ -1,5 +1,6 @@
 """hilum explain: what a classifier looked at, drawn on the films and scored against boxes."""
 
+import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -32,7 +34,7 @@ from hilum.saliency.occlusion import grid, occlusion
 from hilum.saliency.overlay import colour_bar
 from hilum.saliency.patches import patch_maps
 from hilum.saliency.rollout import attention_rollout, attentions
-from hilum.saliency.sanity import randomisation, reinitialised
+from hilum.saliency.sanity import randomisation, reinitialised, stages
 from hilum.saliency.scoring import RANDOM_WEIGHTS, Judged, Scores, score
 
 EXAMPLE = (
@@ -263,7 +265,14 @@ def _sanity(asked: Asked, model: Classifier, films: Records) -> list[dict[str, A
     if not asked.config.sanity:
         return []
     some = films.take(np.arange(min(len(films), SANITY_FILMS)))
-    rows = randomisation(lambda made: [m.scores for m in asked.maps(made, some, "Random weights")], model)
+    count, of = itertools.count(), len(stages(model.encoder))
+
+    def maps_of(made: Classifier) -> list[Float[np.ndarray, "_ _"]]:
+        number = next(count)
+        what = f"Random weights, stage {number} of {of}" if number else "The model's own maps"
+        return [one.scores for one in asked.maps(made, some, what)]
+
+    rows = randomisation(maps_of, model)
     return [{"stage": stage, **asdict(found)} for stage, found in rows]
 
 

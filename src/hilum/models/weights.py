@@ -209,7 +209,7 @@ def load_encoder(
             options=options,
             pooling=pooling,
         )
-        _tell(path, "\n  ".join(loaded.lines()))
+        _tell(f"{path}:\n  " + "\n  ".join(loaded.lines()))
         return encoder
     if family or preprocessing != "own":
         raise ConfigError(
@@ -226,9 +226,9 @@ def load_encoder(
 
 
 @cache
-def _tell(path: Path, what: str) -> None:
+def _tell(what: str) -> None:
     """Once in a process: every cell of a transfer opens the file."""
-    log.info("%s:\n  %s", path, what)
+    log.info("%s", what)
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
@@ -254,9 +254,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> Non
         )
     module.load_state_dict({name: given.get(name, own[name]) for name in own})
     unused = sorted(set(given) - set(own))
-    log.info(
-        "%s: all %d tensors loaded%s", where, len(own), f", not used: {', '.join(unused)}" if unused else ""
-    )
+    _tell(f"{where}: all {len(own)} tensors loaded" + (f", not used: {', '.join(unused)}" if unused else ""))
 
 
 def read_header(path: Path) -> Header | None:
