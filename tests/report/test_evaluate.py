@@ -402,3 +402,27 @@ def test_a_report_of_before_averages_and_calibration_is_still_read(tmp_path):
         del content[name]
     (tmp_path / "report.json").write_text(json.dumps(content))
     assert Report.read(tmp_path / "report.json").estimates == report.estimates
+
+
+def test_records_without_a_split_are_scored_by_that_of_the_predictions():
+    records, predictions = sample()
+    bare = Records(records.table.assign(split=""), records.findings)
+    report, same = evaluate(predictions, bare, **FAST), evaluate(predictions, records, **FAST)
+    assert report.evaluated == "test"
+    assert report.estimates == same.estimates
+    assert report.counts == same.counts
+    assert report.notes == (
+        "The records have no split; that of the predictions was used (60 train, 60 val, 60 test).",
+        *same.notes,
+    )
+
+
+def test_splits_that_contradict_each_other_are_refused_with_an_example():
+    records, predictions = sample()
+    turned = predictions.table.assign(split=predictions.table["split"].replace({"train": "test"}))
+    with pytest.raises(
+        RecordsError, match=r"60 radiographs .*'/films/0000\.png' is in test of the pred.*train of"
+    ):
+        evaluate(Predictions(turned, predictions.findings), records, **FAST)
+    silent = Predictions(predictions.table.assign(split=""), predictions.findings)
+    assert evaluate(silent, records, **FAST).notes == evaluate(predictions, records, **FAST).notes

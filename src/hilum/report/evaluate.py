@@ -11,7 +11,7 @@ from hilum.records.table import Records
 from hilum.report.calibration import calibration
 from hilum.report.curves import curves
 from hilum.report.decisions import confusion, one_finding_each, worst
-from hilum.report.join import Scored, counts, join
+from hilum.report.join import Scored, counts, join, with_split
 from hilum.report.report import Curve, Floor, Report, Threshold, as_json
 from hilum.report.severity import severities
 from hilum.report.subgroups import subgroups
@@ -39,6 +39,7 @@ def evaluate(
 ) -> Report:
     """Scores the test split against the labels of the records.
 
+    The splits are those of the records; where they have none, those of the predictions.
     Thresholds and the correction `calibrate` come from the validation split and from nothing else. With
     `exclusive` every radiograph has exactly one finding and the decision is the most probable one.
     `threshold`, `prevalence` and `calibrate` are as in `hilum.config.ScoringConfig`. `excluded` maps
@@ -48,13 +49,14 @@ def evaluate(
 
     Raises:
         RecordsError: predictions and records do not fit: a row of the test split has no prediction, a
-            predicted radiograph is not in the records, a probability is missing, or no finding is in both;
-            or there is no validation split for `calibrate`.
+            predicted radiograph is not in the records or is in another split there, a probability is missing,
+            or no finding is in both; or there is no validation split for `calibrate`.
         ConfigError: `prevalence` names what is no finding.
     """
     excluded = dict(excluded or {})
+    records, said = with_split(predictions, records)
     joined = join(predictions, records, excluded=excluded)
-    remarks = list(joined.notes)
+    remarks = [*said, *joined.notes]
     test = one_finding_each(joined.test, remarks) if exclusive else joined.test
     chosen: tuple[Threshold, ...] = ()
     if not exclusive:

@@ -1,7 +1,8 @@
 """Predictions joined to the labels they are scored against, by image; whatever does not fit is refused."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -9,12 +10,15 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from hilum.errors import RecordsError
+from hilum.records.cells import SPLITS
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.report import Count
 
 SHOWN = 5
 """Offending rows named in a message."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,33 @@ class Joined:
     validation: Scored | None
     evaluated: Literal["test", "unsplit"]
     notes: tuple[str, ...]
+
+
+def with_split(predictions: Predictions, records: Records) -> tuple[Records, tuple[str, ...]]:
+    """The records with the predictions' own split where they have none of their own, and what was done.
+
+    Raises:
+        RecordsError: both say in which split a radiograph is, and not the same.
+    """
+    predicted = dict(zip(predictions.table["image"], predictions.table["split"], strict=True))
+    ours, images = records.table["split"], records.table["image"]
+    theirs = pd.Series([predicted.get(image, "") for image in images], ours.index, dtype="str")
+    apart = np.flatnonzero(((ours != "") & (theirs != "") & (ours != theirs)).to_numpy())
+    if len(apart):
+        image, here, there = (str(column.iat[apart[0]]) for column in (images, ours, theirs))
+        raise RecordsError(
+            f"predictions: {len(apart)} radiographs are in another split than in the records ({image!r} is "
+            f"in {there} of the predictions and in {here} of the records); give the records that the "
+            "model was trained and predicted with, or correct the column split of one of the two"
+        )
+    if (ours != "").any() or not (theirs != "").any():
+        return records, ()
+    counts = ", ".join(f"{int((theirs == s).sum()):,} {s}" for s in SPLITS if (theirs == s).any())
+    rest = int((theirs == "").sum())
+    said = f"The records have no split; that of the predictions was used ({counts}"
+    said += f"; {rest:,} radiographs are in none)." if rest else ")."
+    log.info("%s", said)
+    return replace(records, table=records.table.assign(split=theirs)), (said,)
 
 
 def join(predictions: Predictions, records: Records, *, excluded: Mapping[str, str]) -> Joined:
