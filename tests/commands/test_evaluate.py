@@ -1,5 +1,6 @@
 import json
 
+import pandas as pd
 import pytest
 
 from hilum.cli import main
@@ -59,3 +60,18 @@ def test_a_wrong_setting_is_one_message_and_leaves_nothing(files, monkeypatch, c
         assert main([*WORDS, *more]) == 2
         assert message in capsys.readouterr().err
         assert not (files / "report").exists()
+
+
+def test_a_split_table_still_has_the_columns_that_subgroups_name(files, monkeypatch):
+    monkeypatch.chdir(files)
+    films = pd.read_csv("films.csv").drop(columns="split")
+    for name in films["image"]:
+        (files / name).touch()
+    films.assign(diagnosis=["mild", "severe"] * 60).to_csv("films.csv", index=False)
+    assert main(["records", "split", "films.csv", "--test", "0.5", "--out", "out/split.csv"]) == 0
+    predictions = pd.read_csv("predictions.csv").assign(split="")
+    predictions.to_csv("predictions.csv", index=False)
+    words = ["out/split.csv" if word == "films.csv" else word for word in WORDS]
+    assert main([*words, "--subgroups", "diagnosis"]) == 0
+    report = json.loads((files / "report" / "report.json").read_text())
+    assert [group["column"] for group in report["subgroups"]] == ["diagnosis"]

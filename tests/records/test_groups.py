@@ -48,6 +48,9 @@ def test_an_unknown_column_names_the_nearest(file):
         read_groups(read(file), file, columns=["scaner"], age_bands=BANDS)
     with pytest.raises(ConfigError, match="did you mean 'sex'"):
         read_groups(read(file), file, columns=["sexe"], age_bands=BANDS)
+    with pytest.raises(ConfigError) as caught:
+        read_groups(read(file), file, columns=["zzzz"], age_bands=BANDS)
+    assert str(caught.value).count("'patient'") == 1
 
 
 def test_a_column_of_two_hundred_values_is_no_grouping(tmp_path):

@@ -272,3 +272,24 @@ def test_a_share_must_be_a_fraction(table):
     for fraction in (0, -0.1, 1.1):
         with pytest.raises(ConfigError, match="fraction"):
             Records.read(table).share(fraction, seed=0)
+
+
+def test_columns_that_play_no_part_are_kept_where_asked_for(table, caplog):
+    table.write_text(
+        "film,PatientID,patient,diagnosis,Edema,Split,Device\n"
+        'a.png,1,x,mild ,1,,1\nb.png,2,y,"a, b",0,,0\nc.png,3,z,,,,1\n'
+    )
+    columns = {"image": "film", "patient": "PatientID"}
+    records = Records.read(table, columns=columns, findings=["Edema"], keep_others=True)
+    assert "column 'patient' plays no part and is kept as 'original_patient'" in caplog.text
+    out = table.parent / "out.csv"
+    records.write(out)
+    assert out.read_text().splitlines() == [
+        "image,patient,split,Edema,original_patient,diagnosis,Device",
+        "a.png,1,,1,x,mild ,1",
+        'b.png,2,,0,y,"a, b",0',
+        "c.png,3,,,z,,1",
+    ]
+    assert records.take(np.array([2, 0])).others["diagnosis"].tolist() == ["", "mild "]
+    assert Records.read(out, findings=["Edema"]).sha256 == records.sha256
+    assert Records.read(table, columns=columns).others is None

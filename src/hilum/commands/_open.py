@@ -36,7 +36,9 @@ DATASETS = "datasets"
 """Its entry of the data sets trained on: for each, hashes of patients who were held out then."""
 
 
-def open_records(config: RecordsConfig, *, labels: bool = True, check_files: bool = True) -> Records:
+def open_records(
+    config: RecordsConfig, *, labels: bool = True, check_files: bool = True, keep_others: bool = False
+) -> Records:
     """The table as the settings say; without `labels` no finding is read."""
     return Records.read(
         config.records,
@@ -47,6 +49,7 @@ def open_records(config: RecordsConfig, *, labels: bool = True, check_files: boo
         root=config.root,
         labels=labels,
         check_files=check_files,
+        keep_others=keep_others,
     )
 
 

@@ -31,6 +31,8 @@ class Gathered:
     soft: NDArray[np.float32] | None = None
     """Soft labels, NaN where a label is none; rows by findings. None: there are none."""
     changed: tuple[Changed, ...] = ()
+    others: pd.DataFrame | None = None
+    """The columns that play no part, as text; None: they were not asked for."""
 
 
 def gather(
@@ -43,6 +45,7 @@ def gather(
     root: Path,
     check_files: bool,
     labels: bool,
+    keep_others: bool,
     defects: Defects,
 ) -> Gathered:
     """The table of a file; where anything is added to the defects, it is empty."""
@@ -60,7 +63,9 @@ def gather(
         uncertain.check([name for name in file.header if name not in roles.parts.values()], defects)
     else:
         roles = replace(roles, findings=(), candidates=(), ordinal=())
-    cells = _Cells(roles, str(root))
+    parts = set(roles.parts.values())
+    kept = [name for name in file.header if name and name not in parts] if keep_others else []
+    cells = _Cells(roles, str(root), others={name: [] for name in kept})
     with _without_collector():
         for chunk in file.chunks(defects):
             cells.add(chunk, file.header)
@@ -85,7 +90,8 @@ def gather(
         table = pd.concat([table, pd.DataFrame(block.T, columns=list(values), copy=False)], axis=1)
     soft = _soft(found, uncertain, list(values), table["image"], root)
     changed = tuple(change for one in found for change in one.changed(uncertain[one.finding]))
-    return Gathered(table, tuple(values), soft, changed)
+    others = _others(cells.others, table, {one.finding for one in found}) if keep_others else None
+    return Gathered(table, tuple(values), soft, changed, others)
 
 
 @dataclass
@@ -98,6 +104,7 @@ class _Cells:
     lines: list[NDArray[np.int64]] = field(default_factory=list)
     parts: dict[str, list[str]] = field(default_factory=dict)
     labels: dict[str, Column] = field(default_factory=dict)
+    others: dict[str, list[str]] = field(default_factory=dict)
     _kept: dict[str, str] = field(default_factory=dict)
 
     def add(self, chunk: Chunk, header: Sequence[str]) -> None:
@@ -118,6 +125,8 @@ class _Cells:
         for name in (*self.roles.findings, *self.roles.candidates):
             new = Grades(name) if name in self.roles.ordinal else Labels(name)
             self.labels.setdefault(name, new).add(by_name[name], chunk.lines)
+        for name, grown in self.others.items():
+            grown.extend(by_name[name])
         self.lines.append(chunk.lines)
         self.rows += len(chunk.lines)
 
@@ -163,6 +172,21 @@ def _findings(labels: Mapping[str, Column], roles: Plan) -> list[Column]:
     if unused:
         _log().info("columns that are not used: %s", listed(unused))
     return found
+
+
+def _others(cells: Mapping[str, list[str]], table: pd.DataFrame, findings: set[str]) -> pd.DataFrame:
+    """What is neither a part nor a finding; under another name where a part of the table has its own."""
+    texts = {}
+    for name in cells:
+        if name in findings:
+            continue
+        new = name
+        while new in table or (new != name and new in cells):
+            new = f"original_{new}"
+        if new != name:
+            _log().warning("column %r plays no part and is kept as %r", name, new)
+        texts[new] = pd.Series(cells[name], dtype="str")
+    return pd.DataFrame(texts, index=table.index)
 
 
 def _texts(parts: Mapping[str, list[str]], rows: int, roles: Plan) -> pd.DataFrame:

@@ -51,7 +51,7 @@ def read_groups(
         elif name in others:
             cells = others[name]
         else:
-            names = [*known, *others]
+            names = list(dict.fromkeys([*known, *others]))
             near = did_you_mean(name, names) or f"; columns are {listed(names)}"
             raise ConfigError(f"--subgroups {name}: there is no column {name!r} in {path}{near}")
         found[name] = bands(cells, age_bands) if name == "age" else _merged(name, cells)

@@ -38,6 +38,8 @@ class Records:
     """Soft labels of what is uncertain and NaN in the table; NaN elsewhere. See `softened`."""
     changed: tuple[Changed, ...] = ()
     """How many labels of each finding were uncertain in the file that this is from, and their policy."""
+    others: pd.DataFrame | None = None
+    """The columns of that file that play no part, as text: `write` keeps them, nothing else reads them."""
 
     @classmethod
     def read(
@@ -51,6 +53,7 @@ class Records:
         root: Path | None = None,
         check_files: bool = True,
         labels: bool = True,
+        keep_others: bool = False,
     ) -> Self:
         """Reads a CSV, or a folder with one sub-folder per class.
 
@@ -66,6 +69,7 @@ class Records:
             root: where relative image paths start; None: the folder of the file.
             check_files: whether every image file must be there.
             labels: whether findings are read at all.
+            keep_others: whether the columns that play no part are kept, for `write`.
 
         Raises:
             MissingError: there is nothing at `path` or `root`.
@@ -96,10 +100,11 @@ class Records:
                 root=start,
                 check_files=check_files,
                 labels=labels,
+                keep_others=keep_others,
                 defects=defects,
             )
         defects.check()
-        return cls(found.table, found.findings, found.soft, found.changed)
+        return cls(found.table, found.findings, found.soft, found.changed, found.others)
 
     def write(self, path: Path) -> None:
         """Writes the table as `read` takes it; images below the file's folder are written relative to it.
@@ -117,7 +122,7 @@ class Records:
             table[finding] = table[finding].map({0.0: "0", 1.0: "1"}).fillna("")
             if self.soft is not None:
                 table[finding] = table[finding].where(np.isnan(self.soft[:, column]), "-1")
-        write_csv(table, path)
+        write_csv(table if self.others is None else pd.concat([table, self.others], axis=1), path)
         if seal_of(path).exists():
             seal(path)
 
@@ -128,7 +133,8 @@ class Records:
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
         """Some radiographs, by mask or by place."""
         soft = None if self.soft is None else self.soft[rows]
-        return replace(self, table=self.table.iloc[rows].reset_index(drop=True), soft=soft)
+        others = None if self.others is None else self.others.iloc[rows].reset_index(drop=True)
+        return replace(self, table=self.table.iloc[rows].reset_index(drop=True), soft=soft, others=others)
 
     def softened(self) -> Self:
         """The same radiographs with soft labels in the table where they were made, for a loss alone.

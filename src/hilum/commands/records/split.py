@@ -16,7 +16,11 @@ log = logging.getLogger(__name__)
 
 
 class Settings(RecordsConfig):
-    """Writes the table again with a column split: by patient, stratified over findings."""
+    """Writes the table again with a column split: by patient, stratified over findings.
+
+    Every column is kept: those that play a part under its name (PatientID becomes patient), others under
+    their own. Labels that --findings leaves out are findings again for what reads the new table without it.
+    """
 
     out: Path
     """The table that is written, and beside it its hash; it must not exist."""
@@ -32,7 +36,8 @@ def split(config: Settings) -> Path:
     """Writes the split and returns its path."""
     if config.out.exists():
         raise OutputError(f"{config.out}: is there already; give another --out or remove it")
-    records = split_patients(open_records(config), val=config.val, test=config.test, seed=config.seed)
+    records = open_records(config, keep_others=True)
+    records = split_patients(records, val=config.val, test=config.test, seed=config.seed)
     records.write(config.out)
     seal(config.out)
     for name, group in records.table.groupby("split"):
