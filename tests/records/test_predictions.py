@@ -56,6 +56,14 @@ def test_defects_of_a_file_of_predictions_are_all_named(tmp_path):
         assert expected in str(caught.value), expected
 
 
+def test_boxes_of_a_detector_are_told_from_probabilities(tmp_path):
+    row = "a.png,1,test,Opacity,0.9,126.87,3,200,40\n"
+    (tmp_path / "boxes.csv").write_text("image,patient,split,finding,score,x1,y1,x2,y2\n" + row * 90)
+    with pytest.raises(RecordsError, match=r"these are a detector's boxes .*predictions\.csv") as caught:
+        Predictions.read(tmp_path / "boxes.csv")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_without_probabilities_is_no_predictions(tmp_path):
     (tmp_path / "p.csv").write_text("image,patient,split\na,1,test\n")
     with pytest.raises(RecordsError, match="no column of probabilities"):

@@ -12,9 +12,10 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from hilum.errors import MissingError
+from hilum.errors import MissingError, RecordsError
 from hilum.records.cells import split_of
 from hilum.records.defects import Defects, quote
+from hilum.records.detections import CORNERS
 from hilum.records.reading import read_text
 from hilum.records.table import Records
 from hilum.records.writing import write_csv
@@ -46,13 +47,19 @@ class Predictions:
 
         Raises:
             MissingError: there is no such file.
-            RecordsError: the file has defects; all of them are in the message.
+            RecordsError: the file has defects, all of which are in the message, or it holds boxes.
         """
         path = Path(path).expanduser().absolute()
         if not path.is_file():
             raise MissingError(f"{path}: no such file of predictions")
         defects = Defects(path)
         lines, columns = read_text(path, defects)
+        if {"score", *CORNERS} <= set(columns):
+            raise RecordsError(
+                f"{path}: these are a detector's boxes (columns finding, score, x1, y1, x2, y2), not "
+                "probabilities of radiographs. `hilum detect` scores boxes itself, in its run's report.html; "
+                "the run's predictions.csv, with the score of the surest box of each film, can be given here"
+            )
         for name in _OWN:
             if name not in columns:
                 defects.add(
