@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hilum.cli import main
 from hilum.data.loader import Loader
 from hilum.data.preview import contact_sheet
 from hilum.data.views import CXR, CXR_VIEW, ViewRecipe
@@ -75,3 +76,11 @@ def test_a_place_that_cannot_be_written_is_named(source, tmp_path):
     Path(tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="contact sheet"):
         contact_sheet(*source, CXR, tmp_path / "file" / "sheet.png", count=1)
+
+
+def test_a_sheet_replaces_nothing_and_is_a_png(tmp_path, capsys):
+    (tmp_path / "sheet.png").write_bytes(b"mine")
+    for out, message in (("sheet.png", "is there already"), ("sheet", "ends in .png")):
+        assert main(["records", "preview", "films.csv", "--out", str(tmp_path / out)]) != 0
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "sheet.png").read_bytes() == b"mine"
