@@ -10,7 +10,9 @@ import torch
 
 import hilum
 from hilum.cli import main
-from hilum.errors import ConfigError, OutputError, WeightsError
+from hilum.commands import chosen_by, settings_of
+from hilum.commands._open import open_encoder
+from hilum.errors import ConfigError, MissingError, OutputError, WeightsError
 from hilum.images.spec import InputSpec
 from hilum.models.encoder import Encoder
 from hilum.models.weights import load, to_bytes
@@ -193,3 +195,24 @@ def test_inspect_of_our_own_file_says_all_of_how_it_sees_and_pools(tmp_path, cap
     assert "embedding: token, projected to 8 numbers" in caplog.text
     with pytest.raises(ConfigError, match="this library's own file"):
         hilum.encoder_inspect(tmp_path / "ours.safetensors", family="dino")
+
+
+@pytest.mark.parametrize(
+    ("command", "init", "said"),
+    [
+        ("transfer", "randm", "did you mean 'random'?"),
+        ("transfer", "pixel", "did you mean 'pixels'?"),
+        ("pretrain", "imagnet", "did you mean 'imagenet'?"),
+        ("pretrain", "pixel", "give a run or a weights file"),
+        ("transfer", "runs/modle", "did you mean 'runs/model'?"),
+    ],
+)
+def test_an_init_that_is_not_there_names_the_nearest(tmp_path, monkeypatch, command, init, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "model").mkdir(parents=True)
+    given = {"records": "films.csv", "out": "out", "init": init}
+    given |= {"method": "simclr"} if command == "pretrain" else {}
+    config = settings_of(command, chosen_by(command, given)).build(given, command)
+    with pytest.raises(MissingError) as caught:
+        open_encoder(config.init, config, seed=0)
+    assert f"{init}: no such weights file; {said}" in str(caught.value)

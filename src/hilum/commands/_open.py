@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 
 from hilum.config import EncoderConfig, RecordsConfig, ScoringConfig, StoreConfig
-from hilum.errors import RecordsError
+from hilum.errors import MissingError, RecordsError
+from hilum.find import did_you_mean
 from hilum.images.spec import InputSpec
 from hilum.images.store import Store, build_store
 from hilum.models.architectures import PIXELS
@@ -76,7 +77,11 @@ def open_store(config: StoreConfig, records: Records) -> tuple[Records, Store]:
 
 
 def open_encoder(init: str, config: EncoderConfig, *, seed: int) -> Encoder:
-    """An encoder from random numbers, from timm's weights, from a file or a run, or the film's own pixels."""
+    """An encoder from random numbers, from timm's weights, from a file or a run, or the film's own pixels.
+
+    Raises:
+        MissingError: there is no such file or run; the message names the nearest that there is.
+    """
     spec = input_spec(config)
     torch.manual_seed(seed)
     if init == "pixels":
@@ -90,6 +95,10 @@ def open_encoder(init: str, config: EncoderConfig, *, seed: int) -> Encoder:
             options=config.arch_options,
             **asdict(pooling or Pooling()),
         )
+    told = type(config).model_fields["init"].description or ""
+    words = [word for word in ("random", "imagenet", "pixels") if word in told]  # not all commands take all
+    if not Path(init).exists() and (near := did_you_mean(init, words)):
+        raise MissingError(f"{init}: no such weights file{near}")
     return load_encoder(
         Path(init),
         arch=config.arch,

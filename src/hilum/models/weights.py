@@ -116,7 +116,11 @@ def locate(source: Path) -> Path:
     if path.is_file():
         return path
     cure = "give a run or a weights file"
-    if (source / "checkpoints").is_dir():
+    if not source.exists():
+        beside = [other.name for other in source.parent.iterdir()] if source.parent.is_dir() else []
+        near = find.nearest(source.name, beside)
+        cure = f"did you mean {str(source.with_name(near))!r}?" if near else cure
+    elif (source / "checkpoints").is_dir():
         cure = "the run is unfinished; its own command, given again, finishes it"
     elif (source / "predictions.csv").is_file():
         cure = (
