@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.evaluate import Report, evaluate
 from hilum.report.page import write_page
 from hilum.report.replicates import holm
+from hilum.report.subgroups import section
 from tests.report.samples import predicted, sample, table
 from tests.report.test_page import checked
 
@@ -101,6 +103,13 @@ def test_a_group_with_too_few_is_on_the_page_with_its_counts(report, tmp_path):
     assert "site: D" in text
 
 
+def test_a_gap_that_cannot_be_had_says_why():
+    records, predictions, groups = planted()
+    rare = groups[["site"]].assign(site=["D" if site == "D" else "E" for site in groups["site"]])
+    shown = section(evaluate(predictions, records, replicates=50, groups=rare))["columns"][0]["gaps"]
+    assert shown == [(name, *["too few patients in all groups but E"] * 3) for name in records.findings]
+
+
 def test_the_page_tells_in_words_what_differs_and_what_does_not(report, tmp_path):
     write_page(report, tmp_path / "report.html")
     text = " ".join(" ".join(checked(tmp_path / "report.html").text).split())
@@ -138,7 +147,11 @@ def test_one_group_alone_is_said_and_not_scored(tmp_path):
 def test_without_a_threshold_only_the_ranking_is_scored():
     records, predictions, groups = planted()
     unsplit = Records(records.table.assign(split=""), records.findings)
-    found = evaluate(predictions, unsplit, replicates=50, groups=groups[["sex"]]).subgroups[0]
+    predictions = Predictions(predictions.table.assign(split=""), predictions.findings)
+    report = evaluate(predictions, unsplit, replicates=50, groups=groups[["sex"]])
+    found = report.subgroups[0]
+    (row, *_) = section(report)["columns"][0]["gaps"]
+    assert row[2:] == ("no threshold was chosen", "no threshold was chosen")
     for one in found.scores:
         assert (one.value is None) == (one.metric != "auroc")
         assert one.images > 300

@@ -27,6 +27,9 @@ METRICS = ("auroc", "sensitivity", "specificity")
 MINIMUM = 10
 """Patients with a positive, and patients with a negative film, below which a group is not scored."""
 
+NO_THRESHOLD = "no threshold"
+"""The note of a group whose decisions are unknown."""
+
 RANGES = 20_000
 """Simulated ranges behind the p value of a gap."""
 
@@ -228,7 +231,7 @@ def _patients_with(cells: Grouped, rows: Bool[np.ndarray, " N"]) -> dict[int, in
 def _too_few(cells: Grouped, rows: Bool[np.ndarray, " N"]) -> str:
     """Why the part is not scored; empty if it is."""
     if np.isnan(cells.score).all():
-        return "no threshold"
+        return NO_THRESHOLD
     words = {1: "positive", 0: "negative"}
     lacking = [
         f"{num} with a {words[label]} film"

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from hilum.metrics.groups import Gap, GroupDifference, GroupScore, Subgroups, Verdict
-from hilum.metrics.subgroups import METRICS, each_finding, score_groups
+from hilum.metrics.subgroups import METRICS, NO_THRESHOLD, each_finding, score_groups
 from hilum.records.groups import in_order
 from hilum.report.join import Scored
 from hilum.report.replicates import holm
@@ -167,17 +167,25 @@ def _evidence(one: Subgroups) -> list[str]:
 
 def _gap_row(one: Subgroups, finding: str) -> tuple[str, ...]:
     gaps = {gap.metric: gap for gap in one.gaps if gap.finding == finding}
-    return (finding, *(_gap_words(gaps.get(metric)) for metric in METRICS))
+    return (finding, *(_gap_words(gaps.get(m)) or _why_no_gap(one, finding, m) for m in METRICS))
 
 
 def _gap_words(gap: Gap | None) -> str:
     if gap is None:
-        return "too few patients in all but one group, or no threshold"
+        return ""
     ends = f"{gap.highest} over {gap.lowest}"
     if gap.metric == "specificity":
         ends = f"{gap.lowest} over {gap.highest}"  # the fewer true negatives, the more false positives
     value = interval(gap.value, gap.low, gap.high)
     return f"{value}, {ends}, p {probability(gap.p_holm)}: {_words(gap.verdict)}"
+
+
+def _why_no_gap(one: Subgroups, finding: str, metric: str) -> str:
+    scores = [score for score in one.scores if (score.finding, score.metric) == (finding, metric)]
+    if scores and all(score.note == NO_THRESHOLD for score in scores):
+        return "no threshold was chosen"
+    enough = [score.group for score in scores if score.value is not None]
+    return f"too few patients in {f'all groups but {enough[0]}' if enough else 'every group'}"
 
 
 def _row(one: Subgroups, found: GroupDifference) -> tuple[str, ...]:
