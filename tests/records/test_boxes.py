@@ -22,7 +22,9 @@ def test_boxes_are_those_of_the_finding_and_their_absence_is_said():
     assert boxes_of(records, "Mass")[3].tolist() == [[5, 6, 7, 8.5]]
     assert boxed_findings(records) == ["Mass", "Nodule"]
     require_boxes(records, "Mass", where="films.csv")
-    with pytest.raises(RecordsError, match=r"'Nodul'.*they name Mass, Nodule\); did you mean 'Nodule'"):
+    with pytest.raises(
+        RecordsError, match=r"'Nodul'.*they name Mass, Nodule\); did you mean 'Nodule'\? Boxes"
+    ):
         require_boxes(records, "Nodul", where="films.csv")
     bare = Records(table(), ())
     with pytest.raises(RecordsError, match="there is no column boxes"):

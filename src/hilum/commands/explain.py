@@ -156,7 +156,7 @@ def open_classifier(config: Settings) -> Classifier:
     if config.finding not in model.findings:
         raise ConfigError(
             f"{config.model}: knows no finding {config.finding!r}"
-            f"{did_you_mean(config.finding, model.findings)} It knows {', '.join(model.findings)}"
+            f"{did_you_mean(config.finding, model.findings) or '.'} It knows {', '.join(model.findings)}"
         )
     return model
 

@@ -65,7 +65,8 @@ def require_boxes(records: Records, finding: str, *, where: str) -> None:
     if others:
         found += f" (they name {', '.join(others[:8])}){did_you_mean(finding, others)}"
     raise RecordsError(
-        f"{where}: no film has a box of {finding!r}: {found}. Boxes are a column boxes with "
+        f"{where}: no film has a box of {finding!r}: {found}{'' if found.endswith('?') else '.'} "
+        "Boxes are a column boxes with "
         '[["Nodule", 10, 20, 30, 40]], x1, y1, x2, y2 in pixels of the file'
     )
 

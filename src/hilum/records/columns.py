@@ -96,7 +96,7 @@ def _chosen(names: list[str], columns: Mapping[str, str], defects: Defects) -> d
             known = ", ".join(PARTS)
             near = did_you_mean(part, PARTS)
             defects.add(
-                "settings", f"--columns {part}={name}: there is no part {part!r}{near} Parts: {known}"
+                "settings", f"--columns {part}={name}: there is no part {part!r}{near or '.'} Parts: {known}"
             )
         elif name in names or name.lower() in by_lower:
             parts[part] = name if name in names else by_lower[name.lower()]

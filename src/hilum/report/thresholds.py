@@ -108,7 +108,7 @@ def elsewhere(
         if finding not in test.findings:
             raise ConfigError(
                 f"--prevalence {finding}={prevalence[finding]:g}: no finding that is scored has this name"
-                f"{did_you_mean(finding, test.findings)}; there are {', '.join(test.findings)}"
+                + (did_you_mean(finding, test.findings) or f"; there are {', '.join(test.findings)}")
             )
     if not prevalence:
         return []
