@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -60,6 +61,22 @@ def test_a_wrong_setting_is_one_message_and_leaves_nothing(files, monkeypatch, c
         assert main([*WORDS, *more]) == 2
         assert message in capsys.readouterr().err
         assert not (files / "report").exists()
+
+
+def test_films_that_were_moved_are_named_and_found_by_their_old_root(files, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    predictions = pd.read_csv("predictions.csv")
+    moved = predictions.assign(image=[f"/gone/films/{Path(image).name}" for image in predictions["image"]])
+    moved.to_csv("predictions.csv", index=False)
+    assert main(WORDS) == 65
+    error = capsys.readouterr().err
+    assert "120 radiographs are not in the records ('/gone/films/0.png'" in error
+    assert f"nearest of the records by its file name is '{files}/0.png'" in error
+    assert f"moved from '/gone/films' to '{files}', name its old place: --root" in error
+    assert main([*WORDS, "--root", "/gone/films"]) == 0
+    moved.assign(image=[f"/gone/other-{i}.png" for i in range(120)]).to_csv("predictions.csv", index=False)
+    assert main([*WORDS[:-3], "again"]) == 65
+    assert "no file of the records has the name 'other-0.png'" in capsys.readouterr().err
 
 
 def test_a_split_table_still_has_the_columns_that_subgroups_name(files, monkeypatch):

@@ -66,7 +66,8 @@ class Records:
                 one or soft, also by finding: `["ignore", "Edema=one"]`.
             columns: which column plays which part, by part; `patient=image` makes every film a patient of its
                 own.
-            root: where relative image paths start; None: the folder of the file.
+            root: where relative image paths start; None: the folder of the file. It must be there only if
+                the files must.
             check_files: whether every image file must be there.
             labels: whether findings are read at all.
             keep_others: whether the columns that play no part are kept, for `write`.
@@ -89,7 +90,7 @@ class Records:
         else:
             check_seal(path)
             start = path.parent if root is None else Path(root).expanduser().absolute()
-            if not start.is_dir():
+            if check_files and not start.is_dir():
                 raise MissingError(f"{start}: no such folder; --root is where image paths start from")
             found = gather(
                 path,

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
@@ -168,7 +170,7 @@ def _scores(predictions: Predictions, records: Records, findings: tuple[str, ...
     if unknown:
         raise RecordsError(
             f"predictions: {len(unknown)} radiographs are not in the records ({_few(unknown)}); "
-            "give the records that the predictions were made from"
+            + _cure(unknown[0], records.table["image"].tolist())
         )
     scores = table.set_index("image")[list(findings)].astype(float)
     holes = scores.index[~np.isfinite(scores.to_numpy()).all(axis=1)].tolist()
@@ -212,6 +214,31 @@ def _scored(
         truth=part[list(findings)].to_numpy(dtype=float),
         score=scores.loc[part["image"]].to_numpy(dtype=float),
     )
+
+
+def _cure(image: str, images: Sequence[str]) -> str:
+    """What to do about a path that is not among the records: they may have been moved."""
+    parts = PurePath(image).parts
+    alike = [other for other in images if other.rpartition("/")[2] == parts[-1]]
+    if not alike:
+        return (
+            f"no file of the records has the name {parts[-1]!r} (they are such as {images[0]!r}); "
+            "give the records that the predictions were made from"
+        )
+    shared, nearest = max((_shared_end(parts, PurePath(other).parts), other) for other in alike)
+    old, new = (PurePath(*PurePath(path).parts[:-shared]) for path in (image, nearest))
+    return (
+        f"the nearest of the records by its file name is {nearest!r}. If the folder was moved from "
+        f"{str(old)!r} to {str(new)!r}, name its old place: --root with the folder that the records'"
+        "relative paths started from then. It need not be there any more. Else give the records that the"
+        "predictions were made from"
+    )
+
+
+def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts two paths have in common at their ends."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _few(names: Iterable[str]) -> str:
