@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import hilum
 from hilum.cli import main
 from hilum.commands import _sweep_scores
-from hilum.commands._detection_films import trained_on
+from hilum.commands._detection_films import _warn_of_mixed_classes, trained_on
 from hilum.errors import ConfigError, RecordsError
 from hilum.images.phantom import write_phantoms
 from hilum.metrics.boxes import overlap
@@ -114,7 +115,6 @@ def test_a_run_holds_a_detector_its_boxes_and_its_report(films, run):
 
 def test_boxes_are_in_pixels_of_the_file_whatever_the_store_did(tmp_path):
     """Films of odd shapes, kept smaller: a detector that is told the truth finds it again."""
-    import cv2
     import torch
 
     from hilum.data.boxes import BoxSource
@@ -209,8 +209,8 @@ def test_what_cannot_be_is_said_before_a_run_is_begun(films, tmp_path):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], **given | {"arch": "torchvision/squeezenet1_0"})
     with pytest.raises(ConfigError, match="numbers between 0 and 1"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], overlaps=[1.5], **given)
-    with pytest.raises(ConfigError, match=r"a score below 0\.01 is no box here"):
-        hilum.detect("retinanet", boxes=["Cardiomegaly"], thresholds=[0.001, 0.5], **given)
+    with pytest.raises(ConfigError, match=r"a score below 0\.0001 is no box here"):
+        hilum.detect("retinanet", boxes=["Cardiomegaly"], thresholds=[0.00001, 0.5], **given)
     with pytest.raises(ConfigError, match="--findings leaves out 'Cardiomegaly', the column that says which"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], findings=["Nodule"], **given)
     with pytest.raises(ConfigError, match='give --monitor "" with it'):
@@ -249,6 +249,50 @@ def test_boxes_that_something_contradicts_are_listed_together(films, tmp_path):
     assert f"{first}: Cardiomegaly: 10, 20, 900, 40 reaches beyond the 128 x 128 pixels" in message
     assert f"{second}: Cardiomegaly: 1 box, but its label is 0" in message
     assert f"{third}: Cardiomegaly: 1 box, but the film is 'other', which --gate leaves out" in message
+
+
+def test_a_class_that_its_boxes_contradict_is_refused_in_both_directions_or_warned_of(
+    films, tmp_path, caplog
+):
+    table = pd.read_csv(films, dtype=str, keep_default_na=False)
+    boxed = table["boxes"].str.contains("Cardiomegaly")
+    table["group"] = np.where(boxed, "large heart", "other")
+    yes, no = table.index[boxed][0], table.index[~boxed & (table["Cardiomegaly"] == "0")][0]
+    table.loc[yes, "group"], table.loc[no, "group"] = "other", "large heart"
+    table.to_csv(tmp_path / "films.csv", index=False)
+    given = {
+        "records": tmp_path / "films.csv", "store": films.parent / "store", "boxes": ["Cardiomegaly"],
+        "film_column": "group", "out": tmp_path / "run", **SMALL,
+    }  # fmt: skip
+    with pytest.raises(RecordsError, match="2 defects") as told:
+        hilum.detect("retinanet", boxed_classes=["large heart"], **given)
+    names = {row: table.at[row, "image"].rsplit("/", 1)[1] for row in (yes, no)}
+    assert f"{names[yes]}: is 'other' and has a box, but --boxed-classes leaves it out" in str(told.value)
+    assert f"{names[no]}: is 'large heart' and has no box" in str(told.value)
+    with pytest.raises(ConfigError, match="--boxed-classes names 'none'"):
+        hilum.detect("retinanet", boxed_classes=["none"], **given)
+    records = Records.read(tmp_path / "films.csv")
+    told = dict(zip(records.table["image"], table["group"], strict=True))
+    _warn_of_mixed_classes(records, ("Cardiomegaly",), told)
+    assert f"large heart: {boxed.sum() - 1} films with boxes and 1 without" in caplog.text
+    assert f"other: 1 films with boxes and {(~boxed).sum() - 1} without" in caplog.text
+
+
+def test_boxes_that_the_crop_cuts_off_are_refused(tmp_path):
+    random = np.random.default_rng(0)
+    rows = []
+    for number, split in enumerate(["train", "val", "test"] * 2):
+        path = tmp_path / f"{number}.png"
+        assert cv2.imwrite(str(path), random.integers(0, 256, (60, 120), np.uint8))
+        box = [["Mass", 2, 10, 20, 30]] if number < 3 else [["Mass", 50, 10, 70, 30]]
+        rows.append({"image": path.name, "patient": number, "split": split, "boxes": json.dumps(box)})
+    pd.DataFrame(rows).to_csv(tmp_path / "films.csv", index=False)
+    given = {
+        "records": tmp_path / "films.csv", "store": tmp_path / "store", "out": tmp_path / "run", **SMALL,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"middles of 3 boxes on 3 films, as 0\.png, are beyond the square"):
+        hilum.detect("retinanet", **given | {"image_fit": "crop"})
+    assert not (tmp_path / "run").exists()
 
 
 def test_folds_hold_every_film_out_once_and_speak_together_on_test(films, tmp_path):

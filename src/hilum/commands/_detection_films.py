@@ -86,15 +86,29 @@ def open_films(config: "Settings") -> Given:
     _refuse_empty(config, records)
     told = cells_of(config, read, [config.film_column])[config.film_column] if config.film_column else {}
     classes = tuple(sorted({told[image] for image in records.table["image"] if told} - {""}))
-    strangers = [name for name in config.gate if name not in classes]
+    named = [*(("--gate", name) for name in config.gate)]
+    named += [("--boxed-classes", name) for name in config.boxed_classes]
+    strangers = [(setting, name) for setting, name in named if name not in classes]
     if strangers:
+        setting, name = strangers[0]
         raise ConfigError(
-            f"--gate names {strangers[0]!r}; it takes values of --film-column"
+            f"{setting} names {name!r}; it takes values of --film-column"
             + (f": {', '.join(classes)}" if classes else ", and none was given")
         )
     images = records.table["image"].tolist()
     sizes = [store.source_size(int(row)) for row in store.rows(images)]
-    refuse_contradictions(records, findings, sizes, gate=config.gate, told=told, path=Path(config.records))
+    refuse_contradictions(
+        records,
+        findings,
+        sizes,
+        path=Path(config.records),
+        gate=config.gate,
+        boxed=config.boxed_classes,
+        told=told,
+    )
+    _refuse_cropped(config, records, findings, sizes)
+    if told and not config.boxed_classes:
+        _warn_of_mixed_classes(records, findings, told)
     overlap = refuse_overlap(Path(config.init), records.where("test"), store, allow=config.allow_overlap)
     notes = []
     if overlap:
@@ -116,6 +130,39 @@ def _refuse_unread_labels(config: "Settings", records: Records, findings: tuple[
             f"--findings leaves out {left[0]!r}, the column that says which films show it and which do not; "
             "name it too, or leave --findings out"
         )
+
+
+def _refuse_cropped(
+    config: "Settings", records: Records, findings: tuple[str, ...], sizes: list[tuple[int, int]]
+) -> None:
+    """A box whose middle the crop cuts off would make a negative of its film."""
+    if config.image_fit != "crop":
+        return
+    lost = np.zeros(len(records), np.int64)
+    for finding in findings:
+        for row, (boxes, size) in enumerate(zip(boxes_of(records, finding), sizes, strict=True)):
+            middle = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array(size[::-1]) / 2
+            lost[row] += (np.abs(middle) > min(size) / 2).any(1).sum()
+    if lost.any():
+        first = Path(records.table["image"].iloc[int(lost.argmax())]).name
+        raise ConfigError(
+            f"{config.records}: the middles of {lost.sum()} boxes on {(lost > 0).sum()} films, as {first}, "
+            "are beyond the square that --image-fit crop shows; give --image-fit pad, or squash"
+        )
+
+
+def _warn_of_mixed_classes(records: Records, findings: tuple[str, ...], told: dict[str, str]) -> None:
+    """Classes of films of which some have boxes and some have none: one of the two may be a mistake."""
+    own = pd.Series([told.get(image, "") for image in records.table["image"]])
+    for name, some in pd.Series(has_boxes(records, findings)).groupby(own):
+        if name and some.any() and not some.all():
+            log.warning(
+                "%s: %d films with boxes and %d without; --boxed-classes says which classes have them, and "
+                "refuses what contradicts it",
+                name,
+                some.sum(),
+                (~some).sum(),
+            )
 
 
 def _with_splits(config: "Settings", records: Records, findings: tuple[str, ...]) -> Records:

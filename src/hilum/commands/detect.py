@@ -80,6 +80,9 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, CellsConf
     gate: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
     """Values of film_column with weights, as "Lung Opacity=1": scores are multiplied by the probability that
     the film is of them, so weighted; empty: they are not."""
+    boxed_classes: list[str] = []
+    """Values of film_column of which every film has a box, and no film of another value (RSNA: Lung Opacity);
+    a film that contradicts it is refused. Empty: classes with both kinds of films are warned of."""
     turned: Literal["corners", "thirds"] = "thirds"
     """What the upright box around a turned one holds: its corners, or the points at a third and two thirds of
     its sides. Boxes that hold corners are too large, and teach to draw them so."""

@@ -78,6 +78,7 @@ def refuse_contradictions(
     *,
     path: Path,
     gate: Collection[str] = (),
+    boxed: Collection[str] = (),
     told: Mapping[str, str] | None = None,
 ) -> None:
     """Refuses boxes beyond their films, and boxes that a label or the class of the film contradicts.
@@ -87,7 +88,8 @@ def refuse_contradictions(
         findings: whose boxes are looked at.
         sizes: height and width of every film.
         path: of the table, for the message.
-        gate: classes of films that have boxes; none: any may.
+        gate: classes that films with boxes are of; none: any may.
+        boxed: classes of which every film has a box, and no film of another; none: any may.
         told: the class of each film, by image, where it is known.
 
     Raises:
@@ -111,6 +113,15 @@ def refuse_contradictions(
             if len(boxes) and gate and own and own not in gate:
                 problem = f"{where}: {num}, but the film is {quote(own)}, which --gate leaves out"
                 defects.add("boxes against the class", problem)
+    if boxed:
+        has = set(np.concatenate([np.flatnonzero(_boxed(records, finding)) for finding in findings]).tolist())
+        for row, image in enumerate(records.table["image"]):
+            some = row in has
+            own = (told or {}).get(image, "")
+            if own and some != (own in boxed):
+                problem = "a box, but --boxed-classes leaves it out" if some else "no box"
+                where = f"{Path(image).name}: is {quote(own)}"
+                defects.add("boxes against the class", f"{where} and has {problem}")
     defects.check()
 
 

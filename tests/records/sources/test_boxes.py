@@ -11,8 +11,11 @@ from PIL import Image
 import hilum
 from hilum.cli import main
 from hilum.errors import ConfigError, MissingError, RecordsError
+from hilum.images.read import read_image
 from hilum.records.boxes import asked, boxes_of
+from hilum.records.defects import Defects
 from hilum.records.sources import coco, rsna, yolo
+from hilum.records.sources._boxes import from_corner_and_size, size_of
 from hilum.records.table import Records
 
 THIRD = "No Lung Opacity / Not Normal"
@@ -341,3 +344,25 @@ def test_patients_are_found_in_paths_or_the_images_without_one_are_named(tmp_pat
         read_coco(tmp_path, patient_in_name="(")
     with pytest.raises(ConfigError, match="which one names the patients"):
         read_coco(tmp_path, patient_in_name="(a)", patient="person")
+
+
+def test_a_box_beyond_the_film_by_a_rounding_alone_is_refused_and_hints_are_true():
+    defects = Defects(Path("x"))
+    made = from_corner_and_size("Mass", [70, 5, 10.4, 5], (80, 60), defects, where="a")
+    assert made == ("Mass", 70, 5, 80, 10)
+    assert from_corner_and_size("Mass", [80.2, 10, 0.2, 5], (80, 60), defects, where="b") is None
+    assert from_corner_and_size("Mass", [-10, 5, 50, 50], (80, 60), defects, where="c") is None
+    with pytest.raises(RecordsError) as caught:
+        defects.check()
+    assert "b: 80.2, 10, 0.2, 5: lies beyond the film" in str(caught.value)
+    assert "would fit" not in str(caught.value)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_boxes_of_a_jpeg_are_on_the_film_as_it_is_turned(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((50, 100), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    shape = read_image(tmp_path / "a.jpg").shape
+    assert size_of(tmp_path / "a.jpg", Defects(tmp_path)) == shape[::-1]
+    assert shape == ((100, 50) if orientation > 4 else (50, 100))

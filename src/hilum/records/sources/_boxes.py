@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hilum.errors import ConfigError
 from hilum.records.defects import Defects
@@ -43,13 +43,16 @@ def from_corner_and_size(
         problem = f"width {w:g} and height {h:g}; both must be above 0"
     elif x < -0.5 or y < -0.5 or x + w > size[0] + 0.5 or y + h > size[1] + 0.5:
         problem = f"reaches beyond the {size[0]} x {size[1]} pixels of the film"
-        if w > x and h > y and w <= size[0] + 0.5 and h <= size[1] + 0.5:
+        if min(x, y) >= 0 and w > x and h > y and w <= size[0] + 0.5 and h <= size[1] + 0.5:
             problem += "; as x1, y1, x2, y2 it would fit: expected x, y, width, height"
     if problem:
         defects.add("boxes", f"{where}: {', '.join(f'{side:g}' for side in sides)}: {problem}", line=line)
         return None
-    low = max(x, 0.0), max(y, 0.0)
-    return finding, *low, min(x + w, float(size[0])), min(y + h, float(size[1]))
+    x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + w, float(size[0])), min(y + h, float(size[1]))
+    if x1 >= x2 or y1 >= y2:
+        defects.add("boxes", f"{where}: {x:g}, {y:g}, {w:g}, {h:g}: lies beyond the film", line=line)
+        return None
+    return finding, x1, y1, x2, y2
 
 
 def in_files(
@@ -129,10 +132,15 @@ def patients_by(pattern: str, images: Sequence[str], defects: Defects) -> list[s
 
 
 def size_of(film: Path, defects: Defects) -> tuple[int, int] | None:
-    """Width and height of a PNG or JPEG; None, and a defect, if it cannot be read."""
+    """Width and height of a PNG or JPEG; None, and a defect, if it cannot be read.
+
+    A JPEG is turned as its EXIF orientation says, as it is when it is decoded.
+    """
     try:
         with Image.open(film) as image:
-            return image.size
+            lying = image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            width, height = image.size
+            return (height, width) if lying else (width, height)
     except (UnidentifiedImageError, OSError) as error:
         defects.add("unreadable films", f"{film}: {error}")
         return None

@@ -51,7 +51,7 @@ FINDING = "Lung Opacity"
 SIDE = 1024
 """Width and height of every film, which boxes are in pixels of."""
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
-ENDINGS = (".dcm", ".png", ".jpg")
+ENDINGS = (".dcm", ".png", ".jpg", ".jpeg")
 SIDES = ["x", "y", "width", "height"]
 
 log = logging.getLogger(__name__)
