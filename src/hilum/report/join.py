@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import PurePath
 from typing import Literal
 
@@ -230,15 +229,14 @@ def _cure(image: str, images: Sequence[str]) -> str:
     return (
         f"the nearest of the records by its file name is {nearest!r}. If the folder was moved from "
         f"{str(old)!r} to {str(new)!r}, name its old place: --root with the folder that the records'"
-        "relative paths started from then. It need not be there any more. Else give the records that the"
-        "predictions were made from"
+        " relative paths started from then. It need not be there any more. Else give the records that the"
+        " predictions were made from"
     )
 
 
 def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
     """How many parts two paths have in common at their ends."""
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return sum(one[-size:] == other[-size:] for size in range(1, min(len(one), len(other)) + 1))
 
 
 def _few(names: Iterable[str]) -> str:
