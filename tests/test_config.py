@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from hilum.config import CellsConfig, TrainConfig, read_yaml
+from hilum.config import CellsConfig, PretextConfig, TrainConfig, read_yaml
 from hilum.errors import ConfigError
 
 
@@ -54,3 +54,16 @@ def test_a_settings_file_that_is_no_mapping_is_refused(tmp_path):
     (tmp_path / "c.yaml").write_text("- a\n- b\n")
     with pytest.raises(ConfigError, match="found list; expected lines of `setting: value`"):
         read_yaml(tmp_path / "c.yaml")
+
+
+def test_paths_and_single_values_from_python_are_taken_as_they_are_meant(tmp_path):
+    given = {"method": "simclr", "records": "films.csv", "init": tmp_path, "findings": "Edema"}
+    config = PretextConfig.build({**given, "hold_out": tmp_path / "other.csv"}, "pretrain")
+    assert (config.init, config.findings) == (str(tmp_path), ["Edema"])
+    assert config.hold_out == [tmp_path / "other.csv"]
+    cells = CellsConfig.build({"label_fraction": 0.1, "seeds": 3}, "transfer")
+    assert (cells.label_fraction, cells.seeds) == ([0.1], [3])
+    with pytest.raises(ConfigError, match="--init is 3"):
+        PretextConfig.build({**given, "init": 3}, "pretrain")
+    with pytest.raises(ConfigError, match="--seeds"):
+        CellsConfig.build({"seeds": {"a": 1}}, "transfer")

@@ -4,7 +4,7 @@
 import hilum
 
 run = hilum.pretrain("simclr", records="films.csv", out="runs/simclr")
-probe = hilum.transfer(records="films.csv", init=str(run), label_fraction=[0.1], out="runs/probe")
+probe = hilum.transfer(records="films.csv", init=run, label_fraction=0.1, out="runs/probe")
 print(hilum.Report.read(probe / "report.json").headline)
 ```
 The commands are functions here, with the same names (`records_check` for

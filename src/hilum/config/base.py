@@ -5,11 +5,11 @@ import itertools
 import typing
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hilum.errors import ConfigError, MissingError
 from hilum.find import did_you_mean
@@ -21,6 +21,17 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, given: Any) -> Any:
+        """What Python has that words have not: a path where text is expected, one value where a list is."""
+        if not isinstance(given, Mapping):
+            return given
+        return {
+            name: _as_field(value, cls.model_fields[name].annotation) if name in cls.model_fields else value
+            for name, value in given.items()
+        }
 
     @classmethod
     def build(cls, values: Mapping[str, Any], where: str) -> Self:
@@ -109,6 +120,14 @@ def flag(name: str) -> str:
     '--batch-size'
     """
     return "--" + name.replace("_", "-")
+
+
+def _as_field(value: Any, annotation: Any) -> Any:
+    if typing.get_origin(annotation) is list:
+        (inner,) = typing.get_args(annotation)
+        values = [value] if isinstance(value, str | int | float | PurePath) else value
+        return [_as_field(one, inner) for one in values] if isinstance(values, list | tuple) else values
+    return str(value) if annotation is str and isinstance(value, PurePath) else value
 
 
 def _sentence(cls: type[Config], error: Any, where: str) -> str:

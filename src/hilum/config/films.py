@@ -1,9 +1,9 @@
 """Settings of films: their table, how they are kept, what sees them and what is shown of them."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from hilum.config.base import Config
 
@@ -26,11 +26,6 @@ class RecordsConfig(Config):
     """Which of the file's columns plays which part, for example patient=PatientID."""
     root: Path | None = None
     """The folder that relative image paths start from. Default: where the table lies."""
-
-    @field_validator("uncertain", mode="before")
-    @classmethod
-    def _one_word(cls, given: Any) -> Any:
-        return [given] if isinstance(given, str) else given
 
 
 class StoreConfig(Config):
