@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hilum.cli import main
 from hilum.errors import ImageError
 from hilum.records.doctor import count_splits, inspect, lines
 from hilum.records.looks import look, mirror_mask, perceptual_hash
@@ -153,6 +154,24 @@ def test_unreadable_files_are_errors_with_their_reason():
     (problem,) = inspect(records_of(["bad", "good"]), read).problems
     assert (problem.severity, problem.kind, problem.row) == ("error", "corrupt", 0)
     assert problem.what == "the file ends early"
+
+
+def test_a_missing_file_hides_neither_blank_nor_unreadable_ones(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "good.png"), film(0))
+    cv2.imwrite(str(tmp_path / "blank.png"), np.full((200, 200), 9, np.uint8))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    rows = [f"{name}.png,{name},{i % 2}" for i, name in enumerate(["god", "good", "blank", "bad"])]
+    (tmp_path / "films.csv").write_text("\n".join(["image,patient,Edema", *rows, ""]))
+    assert main(["records", "check", str(tmp_path / "films.csv")]) == 65
+    said = capsys.readouterr().out
+    assert f"error: missing: 1\n  {tmp_path}/god.png: is not there; did you mean 'good.png'?" in said
+    assert "error: corrupt: 1" in said
+    assert "constant: 1" in said
+    (tmp_path / "films.csv").write_text("\n".join(["image,patient,Edema", *rows, "bad.png,,2", ""]))
+    assert main(["records", "check", str(tmp_path / "films.csv")]) == 65
+    error = capsys.readouterr().err
+    assert "god.png' is not there" in error
+    assert "column 'patient': the cell is empty" in error
 
 
 def test_boxes_beyond_the_image_are_errors():

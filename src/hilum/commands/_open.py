@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -38,7 +38,11 @@ DATASETS = "datasets"
 
 
 def open_records(
-    config: RecordsConfig, *, labels: bool = True, check_files: bool = True, keep_others: bool = False
+    config: RecordsConfig,
+    *,
+    labels: bool = True,
+    check_files: bool | Literal["beside others"] = True,
+    keep_others: bool = False,
 ) -> Records:
     """The table as the settings say; without `labels` no finding is read."""
     return Records.read(

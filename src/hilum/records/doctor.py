@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -32,8 +32,8 @@ class Problem:
 
     severity: Severity
     kind: str
-    """corrupt, constant, inverted, scale, shape, small, writing, boxes, duplicate, near duplicate, overlap,
-    near overlap, patient or classes."""
+    """missing, corrupt, constant, inverted, scale, shape, small, writing, boxes, duplicate, near duplicate,
+    overlap, near overlap, patient or classes."""
     row: int
     """Row of the table, from 0; -1 is the table as a whole."""
     image: str
@@ -72,6 +72,7 @@ def inspect(
     read: Callable[[str], NDArray[np.uint8 | np.uint16]],
     *,
     burned_in: Callable[[str], bool] | None = None,
+    lost: Mapping[int, str] | None = None,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Diagnosis:
@@ -81,12 +82,14 @@ def inspect(
         records: the table.
         read: gives the grey levels of a file in the full range of their type, or raises ImageError.
         burned_in: whether a file says of itself that writing in its picture names its patient.
+        lost: rows whose file is known not to be there, with what to do about it.
         workers: threads that read.
         progress: is told how many radiographs are done.
     """
     count = len(records)
     problems = list(_table_problems(records))
     digests: dict[bytes, list[int]] = {}
+    lost = lost or {}
     hashes = np.zeros(count, np.uint64)
     usable = np.zeros(count, bool)
     with tempfile.TemporaryFile() as file:
@@ -95,7 +98,9 @@ def inspect(
             file, np.uint8, mode="w+", shape=shape
         )  # pages of a file: a million films need 1 GB
         for row, found in enumerate(_looks(list(records.table["image"]), read, burned_in, workers)):
-            if isinstance(found, ImageError):
+            if row in lost:
+                problems.append(_problem(records, row, "error", "missing", "is not there", lost[row]))
+            elif isinstance(found, ImageError):
                 cure = "replace the file, or leave the row out"
                 problems.append(
                     _problem(records, row, "error", "corrupt", _reason(records, row, found), cure)

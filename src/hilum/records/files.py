@@ -41,6 +41,13 @@ def meant(image: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else "; correct the path, or leave the row out"
 
 
+def cures(images: Sequence[str], *, most: int) -> dict[int, str]:
+    """What to do about every path where there is no file, by place; the first `most` are looked for."""
+    lost = missing(images)
+    usual = dict.fromkeys(lost, "correct the path, or leave the row out")
+    return usual | {place: meant(images[place]).removeprefix("; ") for place in lost[:most]}
+
+
 def probable_root(path: str, root: Path) -> Path | None:
     """Another folder from which a relative path leads to a file: a parent's, or one beside the table."""
     places = [*root.parents[:3], *sorted(_folders(root))]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ def gather(
     uncertain: Policies,
     columns: Mapping[str, str],
     root: Path,
-    check_files: bool,
+    check_files: bool | Literal["beside others"],
     labels: bool,
     keep_others: bool,
     defects: Defects,
@@ -79,7 +80,7 @@ def gather(
     checks.cells()
     checks.leaks()
     checks.repeated_images(values)
-    if check_files:
+    if len(defects) if check_files == "beside others" else check_files:
         checks.missing_files(root)
     if len(defects):
         return Gathered(pd.DataFrame())

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ class Records:
         uncertain: str | Sequence[str] = "refuse",
         columns: Mapping[str, str] | None = None,
         root: Path | None = None,
-        check_files: bool = True,
+        check_files: bool | Literal["beside others"] = True,
         labels: bool = True,
         keep_others: bool = False,
     ) -> Self:
@@ -68,7 +68,8 @@ class Records:
                 own.
             root: where relative image paths start; None: the folder of the file. It must be there only if
                 the files must.
-            check_files: whether every image file must be there.
+            check_files: whether every image file must be there; "beside others": those that are not are named
+                among other defects, and are none alone.
             labels: whether findings are read at all.
             keep_others: whether the columns that play no part are kept, for `write`.
 
