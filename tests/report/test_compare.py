@@ -125,7 +125,7 @@ def test_radiographs_that_one_run_could_not_read_are_left_out_of_all(records):
     reported = Cell(**{**vars(first), "predictions": predictions, "report": {"excluded": {lost: "torn"}}})
     comparison = compare([reported, *cells[1:]], records, baseline="moco", replicates=20)
     assert comparison.images == 119
-    assert "1 radiographs that not every run scored" in comparison.notes[0]
+    assert "Left out of all: 1 radiograph that not every run scored" in comparison.notes[0]
 
 
 def test_a_missing_baseline_and_a_repeated_cell_are_refused(records):
@@ -167,3 +167,46 @@ def test_the_comparison_as_json_and_as_a_page(records, tmp_path):
     assert "no evidence of a difference" in text
     for mean in comparison.means:
         assert f"{mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})" in text
+
+
+def test_seeds_that_change_nothing_are_one_fit(records, tmp_path):
+    first = [cell(records, "log", strength=1.0, fraction=fraction) for fraction in (0.1, 1.0)]
+    again = cell(records, "log", strength=1.0, fraction=0.1, seed=1)
+    same = Cell("log", 1.0, 1, "runs/log-1.0-1", first[1].predictions, {})
+    comparison = compare([*first, again, same], records, baseline="log", replicates=20)
+    assert {(m.fraction, m.fits) for m in comparison.means} == {(0.1, 2), (1.0, 1)}
+    assert {(s.fraction, s.fits, s.seeds) for s in comparison.standings} == {(0.1, 2, 2), (1.0, 1, 2)}
+    assert comparison.notes[0].endswith("log at 100\u202f%: 2 seeds, 1 fit.")
+    comparison.write_page(tmp_path / "compare.html")
+    text = " ".join("".join(checked(tmp_path / "compare.html").text).split())
+    assert "3 fits, 1 or 2 for each" in text
+    assert "one fit, whatever the seed" in text
+    assert "Some numbers are of one fit" in text
+
+
+def test_a_run_by_itself_is_compared_with_nothing(records, tmp_path):
+    cells = sweep(records, {"log": 1.0}, seeds=2)
+    comparison = compare(cells, records, baseline="log", replicates=20)
+    comparison.write_page(tmp_path / "compare.html")
+    text = " ".join("".join(checked(tmp_path / "compare.html").text).split())
+    low, high = (m.value for m in comparison.means if m.finding == "macro")
+    assert (
+        f"Label efficiency of log: mean AUROC is {low:.3f} with 1\u202f% of the labels and "
+        f"{high:.3f} with 10\u202f% of the labels."
+    ).replace("\u202f", " ") in text.replace("\u202f", " ")
+    for words in ("compared with", "Differences", "What differs", "DeLong", "initialisation"):
+        assert words not in text
+
+
+def test_one_number_of_labels_is_a_row_per_run_and_no_curve(records, tmp_path):
+    cells = [cell(records, init, strength=1.0) for init in ("imagenet", "moco")]
+    comparison = compare(cells, records, baseline="imagenet", replicates=20)
+    comparison.write_page(tmp_path / "compare.html")
+    raw = (tmp_path / "compare.html").read_text()
+    assert "log scale" not in raw
+    assert "Label efficiency" not in raw
+    assert 'id="fig-efficiency"' in raw
+    alone = compare(cells[:1], records, baseline="imagenet", replicates=20)
+    alone.write_page(tmp_path / "alone.html")
+    assert 'id="fig-efficiency"' not in (tmp_path / "alone.html").read_text()
+    assert "Value of imagenet: mean AUROC is" in "".join(checked(tmp_path / "alone.html").text)

@@ -12,6 +12,7 @@ from hilum.records.table import Records
 from hilum.report.budget import Budget
 from hilum.report.join import Scored, join
 from hilum.report.replicates import Group
+from hilum.report.words import counted
 
 FEW = 3
 """Patients that a message names."""
@@ -99,7 +100,7 @@ def aligned(cells: Sequence[Cell], records: Records) -> tuple[list[Scored], tupl
     common = set(scored[0].images).intersection(*(s.images for s in scored))
     lost = len(set().union(*(s.images for s in scored))) - len(common)
     if lost:
-        notes[f"{lost:,} radiographs that not every run scored are left out of all."] = None
+        notes[f"Left out of all: {counted(lost, 'radiographs')} that not every run scored."] = None
     if not common:
         raise RecordsError("no radiograph was scored by every run; compare runs on one test split")
     return [s.rows(np.array([image in common for image in s.images])) for s in scored], tuple(notes)

@@ -1,4 +1,4 @@
-"""Runs side by side: initialisations over budgets of labels, with intervals over patients and seeds."""
+"""Runs side by side over budgets of labels, with intervals over patients and seeds."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +13,7 @@ from hilum.report.pairs import Against, Areas, pairs, resolution
 from hilum.report.replicates import Group, Measured, Place, band, holm
 from hilum.report.report import Floor, as_json
 from hilum.report.standings import standings
+from hilum.report.words import counted
 
 __all__ = ["Cell", "Comparison", "Mean", "Metric", "Paired", "Standing", "compare", "holm"]
 
@@ -29,9 +30,9 @@ def compare(
     floors: Sequence[Floor] = (),
     provenance: Mapping[str, object] | None = None,
 ) -> Comparison:
-    """Means over seeds with intervals, and initialisations against each other at equal budgets.
+    """Means over seeds with intervals, and runs against each other at equal budgets.
 
-    Every initialisation is compared with the baseline, or any two with each other. Every replicate draws
+    Every run is compared with the baseline, or any two with each other. Every replicate draws
     patients with replacement, the same for all runs, and seeds with replacement, the same for both sides of a
     difference where both have them. The first metric is the one that conclusions and places are drawn from.
 
@@ -106,7 +107,7 @@ def concluded(
         means=tuple(means),
         differences=tuple(differences),
         floors=tuple(floors),
-        notes=(*notes, *warnings),
+        notes=(*notes, *_alike(found[metrics[0]]), *warnings),
         runs=tuple((c.init, c.fraction, c.seed, c.run) for c in cells),
         provenance=as_json(provenance or {}),
         metrics=metrics,
@@ -116,6 +117,18 @@ def concluded(
         settings=differing(cells),
         shots=tuple(c.shots for c in cells),
     )
+
+
+def _alike(measured: Measured) -> list[str]:
+    """A note where seeds gave equal predictions, so that they are fewer fits than they seem."""
+    said = [
+        f"{init} at {budget.words}: {counted(len(seeds), 'seeds')}, {counted(fits, 'fits')}"
+        for (init, budget), seeds in measured.seed_numbers.items()
+        if (fits := measured.fits[init, budget]) < len(seeds)
+    ]
+    if not said:
+        return []
+    return [f"Seeds that make no difference (equal predictions) count as one fit. {'; '.join(said)}."]
 
 
 def _mean(measured: Measured, group: Group, place: Place) -> Mean:
@@ -140,4 +153,5 @@ def _mean(measured: Measured, group: Group, place: Place) -> Mean:
         positives=place.positives,
         note=note,
         shots=budget.shots,
+        fits=measured.fits[group],
     )

@@ -1,6 +1,6 @@
 """A comparison as one HTML file that needs nothing else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -11,7 +11,8 @@ from hilum.report.drawing import Drawing, enumeration
 from hilum.report.figures import Point, forest, label_efficiency
 from hilum.report.provenance import tables
 from hilum.report.render import render
-from hilum.report.words import percent, without_folders
+from hilum.report.report import Floor
+from hilum.report.words import number, percent, without_folders
 
 NAMES = {
     "auroc": "AUROC",
@@ -44,6 +45,7 @@ class View:
 def page(comparison: Comparison, title: str) -> str:
     """The page."""
     inits = tuple(dict.fromkeys(m.init for m in comparison.means))
+    main = [m for m in comparison.means if (m.metric, m.finding) == (comparison.metric, comparison.primary)]
     views = [_view(comparison, metric) for metric in comparison.metrics]
     return render(
         "compare.html",
@@ -61,7 +63,10 @@ def page(comparison: Comparison, title: str) -> str:
         ],
         summary=_summary(views[0].primary) if comparison.against == "all" else "",
         differing=_differing(comparison, inits),
-        seeds=sorted({len(m.seed_numbers) for m in comparison.means}),
+        alone=_alone(main, views[0].label) if len(inits) == 1 else "",
+        heading="Label efficiency" if len({m.budget for m in main}) > 1 else "Values",
+        seeds=sorted({m.fits for m in main}),
+        fits=sum(m.fits for m in main),
         runs=[
             (without_folders(run), init, Budget(fraction, shots).words, str(seed))
             for (init, fraction, seed, run), shots in zip(comparison.runs, comparison.shots, strict=True)
@@ -100,7 +105,7 @@ def _view(comparison: Comparison, metric: str) -> View:
 
 
 def _sentence(baseline: str, pairs: Sequence[Paired]) -> str:
-    """In words, with how many labels an initialisation differs from the baseline."""
+    """In words, with how many labels a run differs from the baseline."""
     said = []
     against = [pair for pair in pairs if pair.baseline == baseline]
     for verdict in ("higher", "lower", "no evidence of a difference", "undefined"):
@@ -123,6 +128,15 @@ def in_words(budgets: Iterable[Budget]) -> str:
     parts = [f"{enumeration(shots)} shot{'s' * (shots != ['1'])}"] if shots else []
     parts += [f"{enumeration(shares)} of the labels"] if shares else []
     return " and at ".join(parts)
+
+
+def _alone(means: Sequence[Mean], label: str) -> str:
+    """What a run by itself reached, with the fewest labels and with the most."""
+    ordered = sorted(means, key=lambda mean: mean.budget.order)
+    ends = list(dict.fromkeys((ordered[0], ordered[-1])))
+    reached = [f"{number(mean.value)} with {in_words([mean.budget])}" for mean in ends]
+    what = "Label efficiency" if len(ends) > 1 else "Value"
+    return f"{what} of {means[0].init}: {label} is {' and '.join(reached)}."
 
 
 def _summary(pairs: Sequence[Paired]) -> str:
@@ -152,30 +166,44 @@ def _shown(value: JsonValue) -> str:
 
 
 def _efficiency(comparison: Comparison, means: Sequence[Mean], label: str, suffix: str) -> list[Drawing]:
-    """The curves over shares of the labels, and those over shots."""
-    drawings = []
+    """The figures of shares of the labels, and of shots."""
     floors = comparison.floors if means and means[0].metric == "auroc" else ()
-    for kind, axis, words in (
-        ("", "share of the labels", percent),
-        ("-shots", "shots (films of each finding)", lambda shots: f"{shots:g}"),
-    ):
-        points = [
-            Point(m.init, m.budget.amount, m.value, m.low, m.high, m.seeds)
-            for m in means
-            if bool(m.shots) is bool(kind)
-        ]
-        if points:
-            drawings.append(
-                label_efficiency(
-                    f"fig-efficiency{kind}{suffix}",
-                    points,
-                    label=label[0].upper() + label[1:],
-                    axis=axis,
-                    words=words,
-                    floors=floors,
-                )
-            )
-    return drawings
+    shares, shots = ([m for m in means if bool(m.shots) is shot] for shot in (False, True))
+    drawings = (
+        _over(f"fig-efficiency{suffix}", shares, label, "share of the labels", percent, floors),
+        _over(
+            f"fig-efficiency-shots{suffix}",
+            shots,
+            label,
+            "shots (films of each finding)",
+            "{:g}".format,
+            floors,
+        ),
+    )
+    return [drawing for drawing in drawings if drawing]
+
+
+def _over(
+    name: str,
+    means: Sequence[Mean],
+    label: str,
+    axis: str,
+    words: Callable[[float], str],
+    floors: Sequence[Floor],
+) -> Drawing | None:
+    """Curves over the budgets; a row per run where all have the same, and nothing of a single run there."""
+    label = label[0].upper() + label[1:]
+    budgets = {m.budget for m in means}
+    if len(budgets) > 1:
+        points = [Point(m.init, m.budget.amount, m.value, m.low, m.high, m.seeds) for m in means]
+        return label_efficiency(name, points, label=label, axis=axis, words=words, floors=floors)
+    if len(means) < 2:
+        return None
+    rows = [(m.init, m.value, m.low, m.high) for m in means]
+    caption = f"{label} with {in_words(budgets)}: the mean over seeds and its 95 % interval."
+    if floors:
+        caption += " Broken lines are floors."
+    return forest(name, rows, label=label, caption=caption, floors=floors)
 
 
 def _forest(comparison: Comparison, pairs: Sequence[Paired], label: str, suffix: str) -> Drawing | None:

@@ -21,6 +21,7 @@ Verdict: TypeAlias = Literal["higher", "lower", "no evidence of a difference", "
 class Mean:
     """A metric averaged over seeds; `seeds` holds the value of each of `seed_numbers`.
 
+    `fits` is how many of the seeds gave different predictions: where a seed changes nothing, several are one.
     None where it is undefined (`note` says why). `fraction` says how many labels the runs saw, unless `shots`
     is not 0.
     """
@@ -39,6 +40,7 @@ class Mean:
     positives: int
     note: str = ""
     shots: int = 0
+    fits: int = 1
 
     @property
     def budget(self) -> Budget:
@@ -82,12 +84,12 @@ class Paired:
 
 @dataclass(frozen=True)
 class Standing:
-    """The place of an initialisation among those with equal labels, by the primary metric and finding.
+    """The place of a run among those with equal labels, by the primary metric and finding.
 
     Rank 1 is the highest; its interval is that of its rank over the replicates. `apart` says that the best
     is higher beyond doubt: p against it, times the number of others, is below 0.05. With 95 % confidence the
     truly best is one that is not `apart`. `floor` marks pixels and random weights. `parameters` is None
-    where the runs do not say them.
+    where the runs do not say them. `fits` is as in `Mean`.
     """
 
     init: str
@@ -108,6 +110,7 @@ class Standing:
     positives: int
     parameters: int | None
     note: str = ""
+    fits: int = 1
 
     @property
     def budget(self) -> Budget:

@@ -11,13 +11,14 @@ from hilum.metrics.boxes import Boxes
 from hilum.metrics.detection import Weights
 from hilum.metrics.detection_intervals import METRICS, Values, resampled, values_of
 from hilum.records.boxes import asked
-from hilum.records.detections import Detections
+from hilum.records.detections import CORNERS, Detections
 from hilum.records.table import Records
 from hilum.report.cells import Cell, Groups, grouped
 from hilum.report.compare import concluded
 from hilum.report.comparison import Comparison
 from hilum.report.detection import DetectionReport, FindingReport
 from hilum.report.detection_evaluate import boxes_among
+from hilum.report.measure import distinct
 from hilum.report.pairs import Against
 from hilum.report.replicates import Group, Measured, Place, Replicates
 
@@ -142,7 +143,17 @@ def _measured(
         total = sum(place.positives for place in places)
         places.insert(0, Place("macro", len(findings), len(films), patients, total, "a finding is undefined"))
     seeds = {group: tuple(cell.seed for cell in members) for group, members in groups.items()}
-    return Measured(metric, tuple(places), made, seeds, seed)
+    fits = {
+        group: distinct(_found(detected[id(cell)].detections) for cell in members)
+        for group, members in groups.items()
+    }
+    return Measured(metric, tuple(places), made, seeds, seed, fits)
+
+
+def _found(detections: Detections) -> np.ndarray:
+    """The boxes of all films with their scores, as numbers."""
+    table = detections.table.sort_values(["image", "finding", "score"], kind="stable")
+    return table[[*CORNERS, "score"]].to_numpy(np.float64)
 
 
 def _side_by_side(parts: Sequence[Values]) -> Callable[[Weights], Float[np.ndarray, "R F"]]:

@@ -18,7 +18,7 @@ SHOWN = ("init", "fit")
 def differing(cells: Sequence[Cell]) -> dict[str, dict[str, JsonValue]]:
     """Every setting that is not the same in all runs, and its value in each; init and fit come first.
 
-    A setting that is not even the same in all cells of an initialisation is the list of its values; one that
+    A setting that is not even the same in all cells of a run is the list of its values; one that
     a run does not have is None.
     """
     said = [(cell.init, as_json(cell.settings)) for cell in cells if cell.settings]

@@ -150,7 +150,7 @@ def _panel(axes: Axes, curve: Curve, *, point: tuple[float, float] | None, area:
 
 @dataclass(frozen=True)
 class Point:
-    """An initialisation with so many labels: mean over seeds, its band, and every seed's value."""
+    """A run with so many labels: mean over seeds, its band, and every seed's value."""
 
     init: str
     labels: float
@@ -169,7 +169,7 @@ def label_efficiency(
     words: Callable[[float], str],
     floors: Sequence[Floor] = (),
 ) -> Drawing:
-    """The metric over the number of labels, a line with its band per initialisation; floors are dashed.
+    """The metric over the number of labels, a line with its band per run; floors are dashed.
 
     `axis` says what is counted, and `words` how a number of it is written.
     """

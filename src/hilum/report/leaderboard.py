@@ -55,7 +55,8 @@ def page(comparison: Comparison, title: str) -> str:
         ends=[number(end, places=2) for end in ends],
         width=WIDTH,
         parameters=any(standing.parameters is not None for standing in comparison.standings),
-        seeds=sorted({standing.seeds for standing in comparison.standings}),
+        seeds=sorted({standing.fits for standing in comparison.standings}),
+        fits=sum(standing.fits for standing in comparison.standings),
         needed=_needed(most, comparison.replicates),
     )
 

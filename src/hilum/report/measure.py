@@ -1,6 +1,6 @@
 """Metrics of every run in every replicate, all on the same draws of the patients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -53,6 +53,7 @@ def measure(
         for metric, sampled in found.items():
             drawn[metric][group] = sampled
     seeds = {group: tuple(cell.seed for cell in members) for group, members in groups.items()}
+    fits = {group: distinct(scored[id(cell)].score for cell in members) for group, members in groups.items()}
     one = scored[id(cells[0])]
     return {
         metric: _measured(
@@ -62,9 +63,19 @@ def measure(
             whys if metric == "accuracy" else {},
             seeds=seeds,
             seed=seed,
+            fits=fits,
         )
         for metric, sampled in drawn.items()
     }
+
+
+def distinct(predictions: Iterable[np.ndarray]) -> int:
+    """How many of these differ, to the last bit.
+
+    >>> distinct([np.ones(2), np.ones(2), np.zeros(2)])
+    2
+    """
+    return len({one.tobytes() for one in predictions})
 
 
 def _check(metrics: Sequence[str]) -> None:
@@ -100,6 +111,7 @@ def _measured(
     *,
     seeds: Mapping[Group, tuple[int, ...]],
     seed: int,
+    fits: Mapping[Group, int],
 ) -> Measured:
     num = len(part.findings)
     points = {group: one.point.reshape(-1, num) for group, one in sampled.items()}
@@ -108,7 +120,7 @@ def _measured(
     for group, one in sampled.items():
         drawn = one.drawn.reshape(len(one.drawn), -1, num).swapaxes(0, 1)
         groups[group] = Replicates(_with_mean(points[group], defined), _with_mean(drawn, defined))
-    return Measured(metric, _places(part, whys, defined), groups, seeds, seed)
+    return Measured(metric, _places(part, whys, defined), groups, seeds, seed, fits)
 
 
 def _with_mean(values: Float[np.ndarray, "... F"], defined: np.ndarray) -> Float[np.ndarray, "... C"]:

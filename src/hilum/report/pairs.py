@@ -1,4 +1,4 @@
-"""Two initialisations at equal budgets, replicate by replicate: differences, p values and what they allow."""
+"""Two runs at equal budgets, replicate by replicate: differences, p values and what they allow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -23,7 +23,17 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    names = ("number", "signed", "interval", "percent", "probability", "reason", "base_name")
+    names = (
+        "number",
+        "signed",
+        "interval",
+        "percent",
+        "probability",
+        "reason",
+        "base_name",
+        "counted",
+        "without_folders",
+    )
     environment.globals.update({name: getattr(words, name) for name in names})
     environment.globals.update(version=version("hilum"), film_words=film_words)
     return environment

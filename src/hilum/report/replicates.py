@@ -14,7 +14,7 @@ from hilum.report.report import LEVEL
 __all__ = ["Group", "Measured", "Place", "Replicates", "band", "holm", "over_seeds", "picks", "two_sided"]
 
 Group: TypeAlias = tuple[str, Budget]
-"""The runs that differ in their seed alone: an initialisation and how many labels they saw."""
+"""The fits that differ in their seed alone: a run and how many labels they saw."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Measured:
     groups: Mapping[Group, Replicates]
     seed_numbers: Mapping[Group, tuple[int, ...]]
     seed: int
+    fits: Mapping[Group, int]
+    """How many of a group's runs differ in their predictions."""
     _means: dict[Group, Float[np.ndarray, "R C"]] = field(default_factory=dict)
 
     def value(self, group: Group, place: Place) -> float:

@@ -1,4 +1,4 @@
-"""Places of initialisations with equal labels, how sure a place is, and who cannot be told from the best.
+"""Places of runs with equal labels, how sure a place is, and who cannot be told from the best.
 
 The best of several is not the winner by itself: by chance another leads. Those whom the best beats are found
 with p times the number of others, so that the truly best is among the rest with 95 % confidence: each of the
@@ -66,6 +66,7 @@ def _at(measured: Measured, groups: Groups) -> list[Standing]:
                 positives=place.positives,
                 parameters=groups[key][0].parameters,
                 note=note,
+                fits=measured.fits[key],
             )
         )
     return rows

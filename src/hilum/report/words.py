@@ -71,6 +71,15 @@ def reason(note: str) -> str:
     return note.removeprefix("n/a: ").removeprefix("undefined: ")
 
 
+def counted(num: int, plural: str) -> str:
+    """So many of what the plural names.
+
+    >>> counted(1, "films"), counted(1200, "radiographs"), counted(0, "runs")
+    ('1 film', '1,200 radiographs', '0 runs')
+    """
+    return f"{num:,} {plural.removesuffix('s') if num == 1 else plural}"
+
+
 def base_name(path: str) -> str:
     r"""The last part of a path, whichever system wrote it.
 
