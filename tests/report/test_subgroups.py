@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hilum.metrics.groups import GroupScore, Subgroups
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.evaluate import Report, evaluate
 from hilum.report.page import write_page
 from hilum.report.replicates import holm
+from hilum.report.subgroup_figure import by_group
 from hilum.report.subgroups import section
 from tests.report.samples import predicted, sample, table
 from tests.report.test_page import checked
@@ -165,3 +167,21 @@ def test_names_of_groups_are_escaped(tmp_path):
     write_page(replace(report, notes=()), tmp_path / "report.html")
     checked(tmp_path / "report.html")
     assert "<b>x" not in (tmp_path / "report.html").read_text()
+
+
+def test_an_interval_of_a_group_without_an_error_is_marked_and_bounded():
+    def score(metric: str, value: float, low: float) -> GroupScore:
+        return GroupScore(metric, "Edema", "F", value, low, 1.0, 21, 20, positives=14, negatives=7)
+
+    scores = (score("auroc", 1.0, 1.0), score("sensitivity", 1.0, 1.0), score("specificity", 0.9, 0.8))
+    found = Subgroups("sex", (("F", 21, 20),), 0, scores, (), (), "")
+    drawing = by_group("fig", [found], "Edema", overall={})
+    assert drawing.rows[0][-3:] == (
+        "1.000 (1.000 to 1.000)*",
+        "1.000 (1.000 to 1.000)*",
+        "0.900 (0.800 to 1.000)",
+    )
+    # scipy.stats.binomtest(14, 14).proportion_ci(0.95, "exact").low
+    assert "would end at: sex: F, sensitivity: 0.77 of 14." in drawing.caption
+    none = replace(found, scores=tuple(replace(one, value=0.9) for one in scores))
+    assert "*" not in by_group("fig", [none], "Edema", overall={}).caption

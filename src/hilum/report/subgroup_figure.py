@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 
 from hilum.metrics.groups import GroupScore, Subgroups
 from hilum.report.drawing import INK, MUTED, PAPER, SERIES, Drawing, panels, style, to_svg
-from hilum.report.words import interval
+from hilum.report.report import LEVEL
+from hilum.report.words import interval, number
 
 TITLES = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity"}
 
@@ -48,6 +49,18 @@ def by_group(name: str, found: Sequence[Subgroups], finding: str, *, overall: Ov
         f"{finding} by group: AUROC, and sensitivity and specificity at the one threshold for all groups, "
         "with 95 % intervals from a bootstrap over patients. Broken line: everybody."
     )
+    blind = [
+        f"{labels[place]}, {TITLES[metric]}: {words}"
+        for metric, scores in rows.items()
+        for place, (_, one) in enumerate(scores)
+        if (words := _bound(one))
+    ]
+    if any(_is_blind(one) for scores in rows.values() for _, one in scores):
+        caption += (
+            " * Every film is right, or every one is wrong, and so it is in every resample: such an interval "
+            "cannot say how far chance goes. Were the films independent, the exact (Clopper-Pearson) "
+            "interval would " + (f"end at: {'; '.join(blind)}." if blind else "be wider.")
+        )
     header = ("Group", "Radiographs", "Patients", "Positives", *TITLES.values())
     table = tuple(
         (
@@ -70,7 +83,10 @@ def _panel(axes: Axes, scores: Sequence[GroupScore], *, title: str, overall: flo
     for place, one in enumerate(scores):
         if one.value is None:
             across = axes.get_yaxis_transform()
-            axes.text(0.02, place, _cell(one), va="center", color=MUTED, fontsize=8.5, transform=across)
+            clear = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}  # of the broken line
+            axes.text(
+                0.02, place, _cell(one), va="center", color=MUTED, fontsize=8.5, transform=across, bbox=clear
+            )
             continue
         if one.low is not None and one.high is not None:
             ends = [one.low, one.high]
@@ -86,4 +102,21 @@ def _cell(one: GroupScore) -> str:
     """The value with its interval, or in two words why there is none; report.json has the whole reason."""
     if one.value is None:
         return one.note.partition(" patients:")[0]
-    return interval(one.value, one.low, one.high)
+    return interval(one.value, one.low, one.high) + "*" * _is_blind(one)
+
+
+def _is_blind(one: GroupScore) -> bool:
+    """Whether all films are right or all wrong, and so all resamples: an interval without width."""
+    return one.value in (0, 1) and one.low == one.high == one.value
+
+
+def _bound(one: GroupScore) -> str:
+    """The other end of the exact 95 % interval of a share that is 0 or 1; empty of an AUROC, which is none.
+
+    Of n of n the lower end is 0.025 to the power 1/n (Clopper and Pearson, Biometrika 26, 404, 1934).
+    """
+    if one.metric == "auroc" or not _is_blind(one):
+        return ""
+    num = one.positives if one.metric == "sensitivity" else one.negatives
+    end = ((1 - LEVEL) / 2) ** (1 / num)
+    return f"{number(end if one.value else 1 - end, places=2)} of {num:,}"
