@@ -14,10 +14,15 @@ CLOCK = frozenset({"step", "epoch", "seconds", "time"})
 
 
 def training(name: str, rows: Sequence[Mapping[str, object]]) -> Drawing | None:
-    """The numbers of metrics.jsonl over the steps, a panel each; None if none was logged twice."""
-    series = _series(rows)
+    """The numbers of metrics.jsonl over the steps, a panel each; None if none was logged at two steps.
+
+    The caption names what was logged at one step only.
+    """
+    every = _series(rows)
+    series = dict([one for one in every.items() if len(one[1]) > 1][:PANELS])
     if not series:
         return None
+    once = [key for key, points in every.items() if len(points) == 1]
     columns = min(3, len(series))
     alt = "Training curves: " + "; ".join(
         f"{key} from {number(values[0][1])} to {number(values[-1][1])}" for key, values in series.items()
@@ -39,21 +44,23 @@ def training(name: str, rows: Sequence[Mapping[str, object]]) -> Drawing | None:
         shown = (heights[0], min(heights), max(heights), heights[-1])
         table.append((key, *(number(value) for value in shown)))
     header = ("", "first", "lowest", "highest", "last")
-    return Drawing(name, svg, alt, "What was logged while training.", header, tuple(table))
+    caption = "What was logged while training."
+    if once:
+        caption += f" Logged at one step only, and so not drawn: {', '.join(once)}."
+    return Drawing(name, svg, alt, caption, header, tuple(table))
 
 
 def _series(rows: Sequence[Mapping[str, object]]) -> dict[str, list[tuple[float, float]]]:
-    """(step, value) of every number logged at least twice, the loss first."""
-    series: dict[str, list[tuple[float, float]]] = {}
+    """(step, value) of every number, the loss first; of a step logged twice the last."""
+    series: dict[str, dict[float, float]] = {}
     for row in rows:
         step = _finite(row.get("step"))
         for key, found in row.items():
             value = _finite(found)
             if step is not None and value is not None and key not in CLOCK:
-                series.setdefault(key, []).append((step, value))
-    kept = [key for key, points in series.items() if len(points) > 1]
-    kept.sort(key=lambda key: (key != "loss", "auroc" not in key))
-    return {key: series[key] for key in kept[:PANELS]}
+                series.setdefault(key, {})[step] = value
+    ordered = sorted(series, key=lambda key: (key != "loss", "auroc" not in key))
+    return {key: list(series[key].items()) for key in ordered}
 
 
 def _finite(value: object) -> float | None:
