@@ -467,7 +467,7 @@ def test_positive_films_whose_boxes_nobody_drew_are_left_out_and_counted(films, 
     assert report.never_asked == 2 + never.sum()
     predicted = set(Predictions.read(out / "predictions.csv").table["image"])
     assert not predicted & set(table.loc[bare["test"], "image"])
-    assert "2 of them show it and no box says where" in (out / "report.html").read_text()
+    assert "shown there, but boxed nowhere: 2" in (out / "report.html").read_text()
 
 
 def test_films_in_no_split_are_left_out_of_folds_too(films, tmp_path, caplog):

@@ -1,6 +1,7 @@
 """Reports of found boxes: chosen on validation alone, beside floors, and equal to direct computation."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from hilum.records.table import Records
 from hilum.report.detection import DetectionReport
 from hilum.report.detection_evaluate import boxes_among, evaluate_detections
 from hilum.report.detection_floors import floors
+from hilum.report.detection_page import chosen_films
 from tests.metrics.test_detection import sample
 
 
@@ -175,3 +177,15 @@ def test_sizes_count_the_boxes_that_films_count(seed):
     records, found = films(seed, num=240)
     (one,) = report_of(records, found, order="truth", replicates=20).findings
     assert sum(stratum.found for stratum in one.sizes) == sum(film.found for film in one.films)
+
+
+def test_a_film_is_shown_among_the_lowest_or_the_highest_scores_and_not_both():
+    one = report_of(*films()).findings[0]
+    for num in (1, 2, 5, 16, 40):
+        few = replace(one, films=one.films[:num])
+        lowest, highest, _ = chosen_films(few).values()
+        boxed = [film for film in few.films if film.found + film.missed]
+        assert not {f.image for f in lowest} & {f.image for f in highest}
+        assert len(lowest) + len(highest) == min(len(boxed), 16)
+        if highest:
+            assert (lowest[-1].score or 0) <= (highest[-1].score or 0) <= (highest[0].score or 0)

@@ -14,6 +14,7 @@ from hilum.records.overlap import datasets_in, shared_films
 from hilum.records.table import Records
 from hilum.report.external import evaluate_elsewhere
 from hilum.report.page import write_page
+from hilum.report.provenance import run_title
 from hilum.report.report import Report
 
 if TYPE_CHECKING:
@@ -98,5 +99,7 @@ def score_elsewhere(
         provenance=environment(elsewhere.records, elsewhere.store),
     )
     report.write(folder / "report.json")
-    write_page(report, folder / "report.html")
+    where = Path(config.test_records or "").name
+    title = run_title("transfer", config.out.resolve().name, config.model_dump(mode="json"))
+    write_page(report, folder / "report.html", title=f"{title}, tested on {where}")
     predictions.write(folder / "predictions.csv")

@@ -28,6 +28,7 @@ from hilum.models.weights import MODEL_FILE, to_bytes
 from hilum.records.table import Records
 from hilum.report.compare import compare as compare_cells
 from hilum.report.evaluate import Report, evaluate
+from hilum.report.provenance import run_title
 from hilum.report.summary import headline
 from hilum.run import Run
 
@@ -77,7 +78,8 @@ def fit_grid(config: "Settings", given: Given, run: Run) -> None:
     name = run.path.resolve().name
     side_by_side = compare_cells(cells_of(run.path, name), given.records, baseline=name)
     side_by_side.write(run.path / "comparison.json")
-    side_by_side.write_page(run.path / "compare.html")
+    title = run_title("transfer", name, config.model_dump(mode="json"))
+    side_by_side.write_page(run.path / "compare.html", title=title)
 
 
 def fit_together(config: "Settings", cells: list[Cell], given: Given) -> dict[Cell, Classifier | Nearest]:

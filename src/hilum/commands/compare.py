@@ -88,8 +88,9 @@ def compare(config: Settings) -> Path:
     )
     config.out.mkdir(parents=True)
     found.write(config.out / "comparison.json")
-    found.write_page(config.out / "compare.html")
-    found.write_leaderboard(config.out / "leaderboard.html")
+    name = config.out.resolve().name
+    found.write_page(config.out / "compare.html", title=f"hilum compare: {name}")
+    found.write_leaderboard(config.out / "leaderboard.html", title=f"hilum leaderboard: {name}")
     return config.out
 
 

@@ -22,6 +22,7 @@ from hilum.records.table import Records
 from hilum.report.detection import DETECTION, DetectionReport
 from hilum.report.detection_evaluate import FilmClasses, evaluate_detections
 from hilum.report.detection_page import write_detection_page
+from hilum.report.provenance import run_title
 from hilum.report.summary import detection_headline
 from hilum.run import Run
 
@@ -220,4 +221,6 @@ def _write(
     np.maximum.at(surest, (rows, columns), boxes.table["score"].to_numpy())
     Predictions.make(scored, given.findings, surest).write(run.path / "predictions.csv")
     report.write(run.path / DETECTION)
-    write_detection_page(report, run.path / "report.html", boxes, scored, given.store, metrics=metrics)
+    title = run_title("detect", run.path.resolve().name, config.model_dump(mode="json"))
+    page = run.path / "report.html"
+    write_detection_page(report, page, boxes, scored, given.store, metrics=metrics, title=title)

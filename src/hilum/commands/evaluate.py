@@ -60,7 +60,8 @@ def evaluate(config: Settings) -> Path:
     )
     config.out.mkdir(parents=True)
     report.write(config.out / "report.json")
-    write_page(report, config.out / "report.html")
+    title = f"hilum evaluate: {config.out.resolve().name} ({config.predictions.name})"
+    write_page(report, config.out / "report.html", title=title)
     for why in dict.fromkeys(one.note for one in report.thresholds if one.value is None):
         log.warning("no decisions are scored: %s", why)
     log.info("%s", headline(report))

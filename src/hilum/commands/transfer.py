@@ -31,6 +31,7 @@ from hilum.config import (
 from hilum.images.store import Store
 from hilum.records.table import Records
 from hilum.report.page import write_page
+from hilum.report.provenance import run_title
 from hilum.report.summary import headline
 from hilum.run import Run
 from hilum.tensorboard import require_tensorboard
@@ -175,6 +176,7 @@ def transfer(config: Settings) -> Path:
                 run.path / "report.html",
                 images=lambda image: store[int(store.rows([image])[0])],
                 metrics=run.metrics(),
+                title=run_title("transfer", run.path.resolve().name, config.model_dump(mode="json")),
             )
             log.info("%s", headline(report))
         else:

@@ -47,12 +47,14 @@ def write_detection_page(
     store: Store,
     *,
     metrics: Sequence[Mapping[str, object]] = (),
+    title: str = "hilum detect",
 ) -> None:
     """Writes the page. `records` hold the true boxes of all films that were scored."""
     parts = []
     for place, one in enumerate(report.findings):
         films = {
-            kind: _films(one, chosen, detections, records, store) for kind, chosen in _chosen(one).items()
+            kind: _films(one, chosen, detections, records, store)
+            for kind, chosen in chosen_films(one).items()
         }
         parts.append(
             {
@@ -66,6 +68,7 @@ def write_detection_page(
     page = render(
         "detection.html",
         report=report,
+        title=title,
         parts=parts,
         metrics=METRICS,
         epochs=_epochs("fig-epochs", metrics),
@@ -75,13 +78,17 @@ def write_detection_page(
     write_atomically(path, page.encode())
 
 
-def _chosen(one: FindingReport) -> dict[str, list[FilmOutcome]]:
-    """By a rule and not by hand: the surest failures of each kind, and the best."""
-    boxed = [film for film in one.films if film.found + film.missed]
+def chosen_films(one: FindingReport) -> dict[str, list[FilmOutcome]]:
+    """By a rule and not by hand: the surest failures of each kind, and the best; no film twice."""
+    boxed = sorted(
+        (film for film in one.films if film.found + film.missed), key=lambda f: (f.score or 0, -f.false)
+    )
+    lowest = boxed[: min(SHOWN, -(-len(boxed) // 2))]
+    highest = boxed[len(lowest) :][::-1][:SHOWN]
     normal = [film for film in one.films if not film.found + film.missed]
     return {
-        "Films with boxes, the lowest scores": sorted(boxed, key=lambda f: (f.score or 0, -f.false))[:SHOWN],
-        "Films with boxes, the highest scores": sorted(boxed, key=lambda f: -(f.score or 0))[:SHOWN],
+        "Films with boxes, the lowest scores": lowest,
+        "Films with boxes, the highest scores": highest,
         "Films without boxes, those with the most false ones": sorted(
             (film for film in normal if film.false), key=lambda f: -f.false
         )[:SHOWN],
