@@ -62,7 +62,7 @@ def test_a_logistic_run_gives_pictures_a_table_scores_and_an_offline_page(films,
     assert maps.shape == (12, 2, 2)
     assert np.allclose(maps.max((1, 2)), table["high"], atol=1e-6)
     text = page.read_text()
-    assert (f"{flat.sum()} maps are flat" in text) == bool(flat.any())
+    assert (f"Flat, films without colours: {flat.sum()};" in text) == bool(flat.any())
     assert "So few cells hardly say where" in text
     assert not re.search(r"""(src|href)=["']?https?:""", text)
     assert "<script" not in text

@@ -8,7 +8,11 @@ from hilum.errors import ImageError
 from hilum.records.predictions import Predictions
 from hilum.records.table import Records
 from hilum.report.evaluate import Floor, Report, evaluate
+from hilum.report.history import training
 from hilum.report.page import write_page
+from hilum.report.pretraining import write_pretraining_page
+from hilum.report.provenance import tables
+from hilum.report.summary import headline
 from hilum.report.words import number, reason
 from tests.report.samples import sample
 
@@ -251,3 +255,29 @@ def test_a_prediction_at_odds_with_everything_else_still_renders(tmp_path):
     write_page(evaluate(Predictions(perfect, ("Edema",)), records, replicates=50), tmp_path / "report.html")
     checked(tmp_path / "report.html")
     assert "1.000" in (tmp_path / "report.html").read_text()
+
+
+def test_what_was_logged_at_one_step_only_is_named_and_not_drawn(tmp_path):
+    log = [
+        {"step": 0, "rankme": 9.0},
+        {"step": 2, "lr": 0.1, "loss": 3.0},
+        {"step": 2, "lr": 0.1, "rankme": 8.0},
+    ]
+    drawn = training("fig", log)
+    assert [row[0] for row in drawn.rows] == ["rankme"]
+    assert drawn.caption.endswith("Logged at one step only, and so not drawn: loss, lr.")
+    assert training("fig", log[1:]) is None
+    write_pretraining_page(
+        tmp_path / "report.html", title="hilum pretrain: a", trained="simclr", metrics=log[1:2], provenance={}
+    )
+    assert "there is no curve" in (tmp_path / "report.html").read_text()
+
+
+def test_the_line_of_a_report_counts_positives_of_one_finding_alone(report):
+    assert headline(report).endswith(" patients)")
+    records, predictions = sample(findings=("Edema",))
+    assert re.search(r"patients, \d+ positive\)$", headline(evaluate(predictions, records, replicates=50)))
+
+
+def test_an_empty_list_is_none_in_a_table():
+    assert tables({"excluded_unreadable": []}) == [("Evaluation", [("excluded unreadable", "none")])]

@@ -18,7 +18,7 @@ from hilum.records.boxes import boxes_of, scaling
 from hilum.records.table import Records
 from hilum.records.writing import write_csv
 from hilum.report.explanation import ScoreTable, ShownFilm
-from hilum.report.words import number
+from hilum.report.words import counted, number
 from hilum.saliency.maps import FilmMap
 from hilum.saliency.overlay import overlay, with_boxes, with_legend
 from hilum.saliency.placement import peak
@@ -101,14 +101,14 @@ def write_maps(
 def score_table(scores: Scores) -> ScoreTable:
     """The page's table, with what has to be said beside it."""
     chosen = ", ".join(f"{name} {number(t, places=2)}" for name, t in scores.thresholds.items())
-    remarks = [f"Thresholds, chosen on {scores.validation} validation films: {chosen}."]
+    remarks = [f"Thresholds, chosen on {counted(scores.validation, 'validation films')}: {chosen}."]
     if not scores.validation:
         remarks = [
             "iou and hit_rate need a threshold chosen on validation films with boxes that are not scored "
             "themselves; here are none."
         ]
     remarks += [
-        f"{count} maps of {name} are flat and score as a random point does."
+        f"Flat, so that they score as a random point does: {counted(count, 'maps')} of {name}."
         for name, count in scores.flat.items()
         if count
     ]
@@ -121,13 +121,14 @@ def caption(maps: Sequence[FilmMap], films: Records, *, finding: str, split: str
     sizes = " or ".join(f"{height}×{width}" for height, width in cells)
     boxed = sum(len(found) > 0 for found in boxes_of(films, finding))
     of = f" of split {split}" if split else ""
-    told = f" {boxed} of them have boxes and come first." if boxed else ""
-    said = [f"{len(films)} films{of}.{told} A map has {sizes} cells and was enlarged to the film."]
+    told = f" With boxes, and first: {boxed:,}." if boxed else ""
+    all_ = f"{counted(len(films), 'films')}{of}.{told}"
+    said = [f"{all_} A map has {sizes} cells and was enlarged to the film."]
     said += ["Each has a scale of its own: colours of two films do not compare."]
     if flat := sum(not np.ptp(one.scores) for one in maps):
         said += [
-            f"{flat} maps are flat, and their films have no colours: nothing there speaks for {finding}. "
-            "--against shows what speaks against it."
+            f"Flat, films without colours: {flat:,}; nothing there speaks for {finding}. --against shows what "
+            "speaks against it."
         ]
     if max(max(shape) for shape in cells) < COARSE:
         said += ["So few cells hardly say where; --layer names an earlier part, with more of them."]

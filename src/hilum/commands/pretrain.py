@@ -29,6 +29,7 @@ from hilum.models.encoder import Encoder
 from hilum.models.weights import MODEL_FILE, to_bytes
 from hilum.records.table import Records
 from hilum.report.pretraining import write_pretraining_page
+from hilum.report.words import counted
 from hilum.run import Run
 from hilum.tensorboard import require_tensorboard
 from hilum.train.device import choose_device
@@ -136,10 +137,11 @@ def _watch(
 
 def _finish(config: Settings, records: Records, run: Run, facts: dict[str, Any]) -> None:
     patients = int(records.table["patient"].nunique())
+    films = counted(len(records), "radiographs")
     write_pretraining_page(
         run.path / "report.html",
-        title=f"{config.method}: {run.path.resolve().name}",
-        trained=f"{config.method} on {len(records):,} radiographs of {patients:,} patients",
+        title=f"hilum pretrain: {', '.join(dict.fromkeys((run.path.resolve().name, config.method)))}",
+        trained=f"{config.method} on {films} of {counted(patients, 'patients')}",
         metrics=run.metrics(),
         provenance={"environment": facts, "settings": config.model_dump(mode="json")},
     )

@@ -38,9 +38,9 @@ class Mean:
     images: int
     patients: int
     positives: int
+    fits: int
     note: str = ""
     shots: int = 0
-    fits: int = 1
 
     @property
     def budget(self) -> Budget:
@@ -109,8 +109,8 @@ class Standing:
     patients: int
     positives: int
     parameters: int | None
+    fits: int
     note: str = ""
-    fits: int = 1
 
     @property
     def budget(self) -> Budget:

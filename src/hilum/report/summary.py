@@ -2,7 +2,7 @@
 
 from hilum.report.detection import DetectionReport, FindingReport
 from hilum.report.report import Report
-from hilum.report.words import interval
+from hilum.report.words import counted, interval
 
 
 def headline(report: Report) -> str:
@@ -10,7 +10,9 @@ def headline(report: Report) -> str:
     estimate = report.headline
     if estimate is None or estimate.value is None:
         return f"AUROC not defined: {estimate.note if estimate else 'no finding was scored'}"
-    known = f"{estimate.images} radiographs, {estimate.patients} patients, {estimate.positives} positive"
+    known = f"{counted(estimate.images, 'radiographs')}, {counted(estimate.patients, 'patients')}"
+    if estimate.finding in report.findings:  # over several findings, positives would be labels, not films
+        known += f", {estimate.positives:,} positive"
     return f"AUROC {interval(estimate.value, estimate.low, estimate.high)} of {estimate.finding} ({known})"
 
 
@@ -28,6 +30,7 @@ def _of_finding(report: DetectionReport, found: FindingReport) -> str:
         for name, one in (("RSNA score", score), ("average precision", precision))
     ]
     return (
-        f"{found.finding}: {', '.join(said)} ({report.films} films, {report.patients} patients, "
+        f"{found.finding}: {', '.join(said)} ({counted(report.films, 'films')}, "
+        f"{counted(report.patients, 'patients')}, "
         f"{score.positives} with boxes)"
     )
