@@ -45,6 +45,7 @@ def asked(films, out, **more):
 def test_a_logistic_run_gives_pictures_a_table_scores_and_an_offline_page(films, probes, tmp_path):
     page = hilum.explain(probes["test_resnet"], **asked(films, tmp_path / "maps", limit=12, sanity=True))
     assert page == tmp_path / "maps" / "maps.html"
+    assert "</b> labelled present<br>" in page.read_text()  # the label, and not what the model decides
     table = pd.read_csv(page.parent / "maps.csv")
     assert len(table) == 12
     records = hilum.Records.read(films).where("test")

@@ -84,6 +84,7 @@ def test_each_way_to_fit_gives_predictions_a_report_and_a_page(fit, films, pretr
     assert ((predictions.scores > 0) & (predictions.scores < 1)).all()
     page = (run / "report.html").read_text()
     assert not re.search(r"""(src|href)=["']?https?:""", page)
+    assert re.search(rf"<title>hilum transfer: {fit} \({fit} on .+\)</title>", page)
     again = hilum.predict(
         run, records=films, store=films.parent / "store", store_size=48, out=films.parent / f"{fit}.csv"
     )
@@ -99,10 +100,14 @@ def test_a_grid_has_a_cell_for_each_fraction_and_seed_and_finished_cells_are_kep
     ]
     cells = sorted(p.name for p in (runs[0] / "cells").iterdir())
     assert cells == ["fraction-0.3-seed-0", "fraction-0.3-seed-1", "fraction-1-seed-0", "fraction-1-seed-1"]
-    assert (runs[0] / "compare.html").exists()
+    by_itself = (runs[0] / "compare.html").read_text()
+    assert "<title>hilum transfer: grid-pixels (logistic on pixels)</title>" in by_itself
+    assert "Label efficiency of grid-pixels" in by_itself
     found = hilum.compare(runs, out=films.parent / "compared", replicates=50)
     comparison = json.loads((found / "comparison.json").read_text())
     assert {mean["init"] for mean in comparison["means"]} == {"grid-pixels", "grid-simclr"}
+    fits = {(mean["fraction"], mean["fits"]) for mean in comparison["means"]}
+    assert fits == {(0.3, 2), (1.0, 1)}  # all labels are the same labels, whatever the seed
     assert all(d["low"] is None or d["low"] <= d["high"] for d in comparison["differences"])
 
 

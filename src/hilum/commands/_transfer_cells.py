@@ -30,6 +30,7 @@ from hilum.report.compare import compare as compare_cells
 from hilum.report.evaluate import Report, evaluate
 from hilum.report.provenance import run_title
 from hilum.report.summary import headline
+from hilum.report.words import counted
 from hilum.run import Run
 
 if TYPE_CHECKING:
@@ -137,8 +138,8 @@ def _notes(given: Given, labelled: Records) -> list[str]:
         notes.append(f"The encoder was trained on {seen} of the test patients: these scores mean little.")
     if lacking := one_class(labelled):
         notes.append(
-            f"Of the {len(labelled)} radiographs that labels are of, {', '.join(lacking)}: its scores mean "
-            "nothing, and draw the mean towards one half."
+            f"Of the {counted(len(labelled), 'radiographs')} that labels are of, {', '.join(lacking)}: "
+            "its scores mean nothing, and draw the mean towards one half."
         )
         log.warning("%s", notes[-1])
     return notes

@@ -47,7 +47,7 @@ Groups: TypeAlias = dict[Group, list[Cell]]
 
 
 def grouped(cells: Sequence[Cell], baseline: str) -> Groups:
-    """The cells of every initialisation and budget, by seed.
+    """The cells of every run and budget, by seed.
 
     Raises:
         ConfigError: no cell began from the baseline, or two cells are the same.

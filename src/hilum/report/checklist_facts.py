@@ -4,8 +4,9 @@ from typing import TypeAlias
 
 from pydantic import JsonValue
 
-from hilum.report.report import LEVEL, Report
-from hilum.report.words import number, percent, without_folders
+from hilum.metrics.bootstrap import Estimate
+from hilum.report.report import LEVEL, Count, Report
+from hilum.report.words import counted, number, percent, without_folders
 
 Fact: TypeAlias = tuple[bool, str, str]
 """Whether it answers the whole item, in which words, and the section of the page that says more."""
@@ -20,14 +21,16 @@ def facts(report: Report, *, training: bool) -> dict[str, Fact]:
     return {key: fact for key, fact in known.items() if fact is not None and fact[1]}
 
 
+def _films(of: Report | Count | Estimate, between: str) -> str:
+    return between.join((counted(of.images, "radiographs"), counted(of.patients, "patients")))
+
+
 def _of_data(report: Report) -> dict[str, Fact | None]:
     first = [count for count in report.counts if count.finding == report.findings[0]]
-    splits = "; ".join(
-        f"{c.split or 'no split'}: {c.images:,} radiographs, {c.patients:,} patients" for c in first
-    )
+    splits = "; ".join(f"{c.split or 'no split'}: {_films(c, ', ')}" for c in first)
     unknown = sum(c.unknown for c in report.counts)
     events = "; ".join(
-        f"{f}: {e.positives:,} positives of {e.images:,} radiographs, {e.patients:,} patients"
+        f"{f}: {counted(e.positives, 'positives')} of {_films(e, ', ')}"
         for f in report.findings
         if (e := report.estimate("auroc", f))
     )
@@ -35,15 +38,15 @@ def _of_data(report: Report) -> dict[str, Fact | None]:
     return {
         "flow": (
             False,
-            f"{report.images:,} radiographs of {report.patients:,} patients scored, {len(report.excluded):,} "
+            f"{_films(report, ' of ')} scored, {len(report.excluded):,} "
             "excluded with their reasons; who never came into the table is yours to say",
             "radiographs",
         ),
         "counts": (True, f"{splits}. Scored: {events}", "radiographs"),
         "missing": (
             True,
-            f"{unknown:,} unknown labels, left out finding by finding; {len(report.excluded):,} radiographs "
-            "could not be read",
+            f"{counted(unknown, 'unknown labels')}, left out finding by finding; "
+            f"{counted(len(report.excluded), 'radiographs')} could not be read",
             "radiographs",
         ),
         "partitions": (False, f"{splits}; by what rule is yours to say", "radiographs") if split else None,
@@ -85,7 +88,7 @@ def _of_results(report: Report) -> dict[str, Fact | None]:
         )
         if chosen
         else None,
-        "failures": (True, f"{len(report.worst)} radiographs, picked by rule", "mistakes")
+        "failures": (True, f"{counted(len(report.worst), 'radiographs')}, picked by rule", "mistakes")
         if report.worst
         else None,
         "updating": (True, "probabilities recalibrated on the validation split", "calibration")

@@ -6,7 +6,7 @@ import numpy as np
 
 from hilum.report.drawing import GRID, INK, SERIES, Drawing, panels, style, to_svg
 from hilum.report.report import Confusion
-from hilum.report.words import percent
+from hilum.report.words import counted, percent
 
 
 def confusion_matrix(name: str, confusion: Confusion) -> Drawing:
@@ -15,7 +15,7 @@ def confusion_matrix(name: str, confusion: Confusion) -> Drawing:
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     labels, num = confusion.labels, len(confusion.labels)
     alt = "Confusion matrix: " + "; ".join(
-        f"{int(counts[i, j])} radiographs of {labels[i]} called {labels[j]}"
+        f"{counted(int(counts[i, j]), 'radiographs')} of {labels[i]} called {labels[j]}"
         for i in range(num)
         for j in range(num)
     )

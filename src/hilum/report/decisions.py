@@ -6,6 +6,7 @@ from jaxtyping import Float
 from hilum.errors import RecordsError
 from hilum.report.join import Scored
 from hilum.report.report import Confusion, WrongFilm
+from hilum.report.words import counted
 
 WORST = 3
 """Radiographs shown per finding and kind of mistake."""
@@ -36,7 +37,7 @@ def one_finding_each(scored: Scored, notes: list[str]) -> Scored:
             "records: no radiograph of the test split has all its labels; nothing can be scored"
         )
     if not known.all():
-        notes.append(f"{int((~known).sum()):,} radiographs with an unknown label were not scored.")
+        notes.append(f"Not scored: {counted(int((~known).sum()), 'radiographs')} with an unknown label.")
     return scored.rows(known)
 
 

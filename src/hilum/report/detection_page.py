@@ -21,7 +21,7 @@ from hilum.report.drawing import INK, MUTED, SERIES, Drawing, panels, style, to_
 from hilum.report.history import training
 from hilum.report.provenance import tables
 from hilum.report.render import render
-from hilum.report.words import base_name, number
+from hilum.report.words import base_name, counted, number
 
 TRUE, FOUND = (64, 255, 160), (255, 140, 0)
 """Red, green and blue of true and of found boxes."""
@@ -152,7 +152,7 @@ def _scan(name: str, one: FindingReport) -> Drawing | None:
         return None
     found = one.scan
     best = "" if one.threshold is None else f"Chosen: {one.threshold:g}, overlap {one.overlap:g}."
-    alt = f"RSNA score on {found.films} validation films by threshold. {best}"
+    alt = f"RSNA score on {counted(found.films, 'validation films')} by threshold. {best}"
     with style():
         figure, (axes,) = panels(1, columns=1, width=6.4, height=2.8)
         for place, (overlap, row) in enumerate(zip(found.overlaps, found.scores, strict=True)):
@@ -177,8 +177,9 @@ def _scan(name: str, one: FindingReport) -> Drawing | None:
         for place, cut in enumerate(found.thresholds)
     )
     caption = (
-        f"RSNA challenge score of {found.films:,} validation films ({found.boxed:,} with boxes) by the score "
-        f"from which a box is shown, and by the overlap from which the less sure of two boxes goes. {best}"
+        f"RSNA challenge score of {counted(found.films, 'validation films')} ({found.boxed:,} with boxes) by "
+        "the score from which a box is shown, and by the overlap from which the less sure of two boxes goes. "
+        f"{best}"
     )
     header = ("threshold", *(f"overlap {overlap:g}" for overlap in found.overlaps))
     return Drawing(name, svg, alt, caption, header, rows)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from hilum.report.drawing import MARKERS, MUTED, SERIES, Drawing, panels, style, to_svg
 from hilum.report.overlay import png
+from hilum.report.words import counted
 
 COLOURS = tuple(colour for colour in SERIES if colour != "#000001")
 """Without black, which a page in dark mode could not show where points are an image."""
@@ -56,7 +57,7 @@ def draw_map(
             else:
                 _draw_number(figure, panel, places, colour)
             _label(panel, colour.name, caption, axes)
-        alt = f"Maps of {len(places):,} films coloured by {', '.join(one.name for one in colours)}"
+        alt = f"Maps of {counted(len(places), 'films')} coloured by {', '.join(one.name for one in colours)}"
         picture = png(figure)
         drawing = Drawing(
             "fig-map",
