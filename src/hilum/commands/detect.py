@@ -221,6 +221,6 @@ def _write(
     np.maximum.at(surest, (rows, columns), boxes.table["score"].to_numpy())
     Predictions.make(scored, given.findings, surest).write(run.path / "predictions.csv")
     report.write(run.path / DETECTION)
-    title = run_title("detect", run.path.resolve().name, config.model_dump(mode="json"))
+    title = run_title("detect", run.path.resolve().name, vars(config))
     page = run.path / "report.html"
     write_detection_page(report, page, boxes, scored, given.store, metrics=metrics, title=title)
