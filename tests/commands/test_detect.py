@@ -328,6 +328,34 @@ def test_folds_hold_every_film_out_once_and_speak_together_on_test(films, tmp_pa
     )
 
 
+@pytest.mark.parametrize("monitor", ["", "val_box_precision"])
+def test_a_fold_is_tested_on_nothing_that_it_came_from(films, tmp_path, monitor):
+    """Its training films, and those held out from it if they chose its epoch."""
+    late = {} if monitor else {"late_epochs": 1}
+    out = hilum.detect(
+        "fcos", records=films, boxes=["Cardiomegaly"], folds=2, monitor=monitor, out=tmp_path / "run",
+        store=films.parent / "store", **late, **SMALL | {"steps": 1},
+    )  # fmt: skip
+    fold = pd.read_csv(out / "folds.csv", dtype=str)
+    table = pd.read_csv(films, dtype=str, keep_default_na=False)
+    given = {"store": films.parent / "store", "store_size": 128, "threshold": 0.01, "overlap": 0.3}
+    given |= {"split": "test", "device": "cpu"}
+    first = out / "folds" / "0"
+    for number, refused in (("1", True), ("0", bool(monitor)), (None, False)):
+        images = fold.loc[fold["fold"] == number, "image"]
+        part = table["image"].isin(images) if number else table["split"] == "test"
+        path = tmp_path / f"{number}.csv"
+        table[part].assign(split="test").to_csv(path, index=False)
+        for place in (first, first / "model.safetensors", *first.glob("late/*.safetensors")):
+            written = tmp_path / f"{number}-{place.name}.csv"
+            if refused:
+                with pytest.raises(RecordsError, match=r"was trained on \d+ patients"):
+                    hilum.predict(place, records=path, out=written, **given)
+            else:
+                hilum.predict(place, records=path, out=written, **given)
+    assert bool(monitor) != bool(list(first.glob("late/*.safetensors")))
+
+
 def test_runs_are_compared_with_intervals(films, run, tmp_path):
     other = films.parent / "other"
     hilum.detect(
@@ -367,6 +395,35 @@ def test_a_detector_predicts_boxes_alone_and_with_others(films, run, tmp_path):
     assert words
     assert all(len(parts) % 5 == 0 for parts in words)
     assert max(float(parts[3]) for parts in words) <= 1024
+
+
+@pytest.fixture(scope="module")
+def swapped(films):
+    """Two runs, of which each was trained on what the other is tested on, and the two tables."""
+    table = pd.read_csv(films, dtype=str, keep_default_na=False)
+    made = {}
+    for name, names in (("a", {}), ("b", {"train": "test", "test": "train"})):
+        path = films.parent / f"swapped-{name}.csv"
+        table.assign(split=table["split"].replace(names)).to_csv(path, index=False)
+        made[name] = path, hilum.detect(
+            "fcos", records=path, boxes=["Cardiomegaly"], store=films.parent / "store", monitor="",
+            out=films.parent / f"swapped-{name}", **SMALL | {"steps": 1},
+        )  # fmt: skip
+    return made
+
+
+def test_no_member_of_an_ensemble_was_trained_on_the_test_split(swapped, tmp_path, caplog):
+    (films, a), (_, b) = swapped["a"], swapped["b"]
+    given = {"records": films, "split": "test", "store": films.parent / "store", "store_size": 128}
+    given |= {"threshold": 0.01, "overlap": 0.3, "device": "cpu"}
+    hilum.predict(a, out=tmp_path / "a.csv", **given)
+    for first, others in ((b, []), (b, [a]), (a, [b])):
+        with pytest.raises(RecordsError, match=r"swapped-b: was trained on \d+ patients"):
+            hilum.predict(first, ensemble=others, out=tmp_path / "refused.csv", **given)
+    assert not (tmp_path / "refused.csv").exists()
+    hilum.predict(a, ensemble=[b], allow_overlap=True, out=tmp_path / "allowed.csv", **given)
+    assert "swapped-b: trained on" in caplog.text
+    assert "swapped-a: trained on" not in caplog.text
 
 
 def test_predict_looks_as_the_run_was_scored(films, run, tmp_path):

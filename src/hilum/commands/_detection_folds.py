@@ -9,6 +9,7 @@ import pandas as pd
 
 from hilum.commands._detection_films import Given, has_boxes, trained_on, with_classes
 from hilum.commands._detectors import FOLDS, alike, find_on, models_of, train
+from hilum.commands._open import write_trained_on
 from hilum.detecting import Detected
 from hilum.models.detector import Detector
 from hilum.records.splits import patient_folds
@@ -37,6 +38,7 @@ def fitted(config: "Settings", fraction: float, seed: int, given: Given, run: Ru
     """One detector, on the split as it is."""
     records = given.records
     labelled = trained_on(config, records.where("train"), given.findings, fraction, seed)
+    write_trained_on(run, labelled, given.store, config.init)
     models = train(config, labelled, records.where("val"), given, run, seed=seed)
     scored = records.take(records.table["split"].isin(["val", "test"]).to_numpy())
     return Found(labelled, scored, [find_on(config, models, scored, given.store)], run.metrics())
@@ -50,6 +52,7 @@ def fitted_in_folds(config: "Settings", fraction: float, seed: int, given: Given
     fold = patient_folds(pool.patients, like.astype(np.float32), config.folds, seed=config.seed)
     write_csv(pool.table[["image", "patient"]].assign(fold=fold), run.path / "folds.csv")
     pool = replace(pool, table=pool.table.assign(split="val"))
+    write_trained_on(run, pool, given.store, config.init)
     held, parts, models = [], [], list[Detector]()
     metrics: Sequence[Mapping[str, object]] = ()
     for number in range(config.folds):
@@ -60,6 +63,10 @@ def fitted_in_folds(config: "Settings", fraction: float, seed: int, given: Given
             if inner.finished:
                 members = alike(models_of(inner.path), inner.path)
             else:
+                seen = pool.table["image"].isin(labelled.table["image"]).to_numpy()
+                if config.monitor:  # its epoch is chosen by the films held out from it
+                    seen = seen | (fold == number)
+                write_trained_on(inner, pool.take(seen), given.store, config.init)
                 members = train(config, labelled, out, given, inner, seed=seed)
                 inner.finish({"fold": number})
             metrics = metrics or inner.metrics()

@@ -12,7 +12,7 @@ from torch import nn
 
 from hilum import find
 from hilum.commands._detection_films import Given, has_boxes, with_classes
-from hilum.commands._open import open_encoder
+from hilum.commands._open import LATE, open_encoder
 from hilum.config import settings_in
 from hilum.data.boxes import BoxSource
 from hilum.data.loader import Loader
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 FLOOR = 0.01
 """Scores below it are no boxes: no threshold is looked for there."""
-LATE, FOLDS = "late", "folds"
-"""Folders of a run: its weights after late epochs, and a run for each fold."""
+FOLDS = "folds"
+"""Folder of a run with a run for each fold."""
 
 log = logging.getLogger(__name__)
 

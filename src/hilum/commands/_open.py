@@ -33,6 +33,8 @@ from hilum.run import Run
 log = logging.getLogger(__name__)
 
 TRAINED_ON = "trained_on.json"
+LATE = "late"
+"""Folder of a run with its weights after late epochs."""
 DATASETS = "datasets"
 """Its entry of the data sets trained on: for each, hashes of patients who were held out then."""
 
@@ -226,7 +228,8 @@ def write_trained_on(
 
 
 def _trained_on(init: Path) -> Path:
-    return (init if init.is_dir() else init.parent) / TRAINED_ON
+    folder = init.absolute() if init.is_dir() else init.absolute().parent
+    return (folder.parent if folder.name == LATE else folder) / TRAINED_ON
 
 
 def held_out(records: Records, tables: Sequence[Path]) -> Records:

@@ -13,7 +13,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, field_validator, m
 from hilum.commands._detection_films import Given, open_films, trained_on
 from hilum.commands._detection_folds import fitted, fitted_in_folds
 from hilum.commands._detectors import look_of, new_task
-from hilum.commands._open import write_trained_on
 from hilum.config import CellsConfig, EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig
 from hilum.detecting import Detected, check_look
 from hilum.records.detections import Detections, joined, side_by_side
@@ -193,7 +192,6 @@ def _fit_cell(config: Settings, fraction: float, seed: int, given: Given, run: R
         provenance=given.facts | {"settings": config.model_dump(mode="json")},
     )
     _write(config, report, boxes, scored, given, run, metrics)
-    write_trained_on(run, labelled, given.store, config.init)
     log.info("%s", detection_headline(report))
 
 

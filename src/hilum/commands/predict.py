@@ -72,9 +72,9 @@ def predict(config: Settings) -> Path:
     records, store = open_store(config, records.where(config.split) if config.split else records)
     splits = set(records.table["split"])
     tested = records if splits == {""} else records.where("test")
-    overlap = refuse_overlap(config.model, tested, store, allow=config.allow_overlap)
-    if overlap:
-        log.warning("%d of the patients were trained on: scores on them would mean little", overlap)
+    for path in (config.model, *config.ensemble):
+        if overlap := refuse_overlap(path, tested, store, allow=config.allow_overlap):
+            log.warning("%s: trained on %d of the patients: scores on them would mean little", path, overlap)
     if isinstance(model, Detector):
         _write_boxes(models, config, records, store)
         return config.out
