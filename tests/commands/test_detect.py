@@ -213,8 +213,6 @@ def test_what_cannot_be_is_said_before_a_run_is_begun(films, tmp_path):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], thresholds=[0.00001, 0.5], **given)
     with pytest.raises(ConfigError, match="--findings leaves out 'Cardiomegaly', the column that says which"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], findings=["Nodule"], **given)
-    with pytest.raises(ConfigError, match='give --monitor "" with it'):
-        hilum.detect("retinanet", boxes=["Cardiomegaly"], late_epochs=2, **given)
     with pytest.raises(ConfigError, match="expected 2 or more, or 0"):
         hilum.detect("retinanet", boxes=["Cardiomegaly"], folds=1, **given)
     with pytest.raises(
@@ -317,6 +315,7 @@ def test_folds_hold_every_film_out_once_and_speak_together_on_test(films, tmp_pa
     report = DetectionReport.read(out / "detection.json")
     assert report.look == {"flip": True, "scales": [1, 1.5], "gate": {}, "of_surest": 0.5}
     assert any("out-of-fold" in note for note in report.notes)
+    assert "Of the first of 3 folds alone" in (out / "report.html").read_text()
     # What predict finds is what was scored: all folds and late epochs, the same views, the same threshold.
     (one,) = report.findings
     path = hilum.predict(out, out=tmp_path / "boxes.csv", split="test", store_size=128, device="cpu", **given)
@@ -328,20 +327,31 @@ def test_folds_hold_every_film_out_once_and_speak_together_on_test(films, tmp_pa
     )
 
 
-@pytest.mark.parametrize("monitor", ["", "val_box_precision"])
-def test_a_fold_is_tested_on_nothing_that_it_came_from(films, tmp_path, monitor):
-    """Its training films, and those held out from it if they chose its epoch."""
-    late = {} if monitor else {"late_epochs": 1}
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({}, "the epoch"),
+        ({"late_epochs": 1}, ""),
+        (
+            {"late_epochs": 1, "schedule": "plateau", "patience": 2},
+            "the learning rate and the end of the run",
+        ),
+    ],
+)
+def test_a_fold_is_tested_on_nothing_that_it_came_from(films, tmp_path, changes, part):
+    """Its training films, and those held out from it if they had a say in its weights."""
     out = hilum.detect(
-        "fcos", records=films, boxes=["Cardiomegaly"], folds=2, monitor=monitor, out=tmp_path / "run",
-        store=films.parent / "store", **late, **SMALL | {"steps": 1},
+        "fcos", records=films, boxes=["Cardiomegaly"], folds=2, out=tmp_path / "run",
+        store=films.parent / "store", **changes, **SMALL | {"steps": 1},
     )  # fmt: skip
+    notes = DetectionReport.read(out / "detection.json").notes
+    assert any(f"A held-out part chose {part}:" in note for note in notes) == bool(part)
     fold = pd.read_csv(out / "folds.csv", dtype=str)
     table = pd.read_csv(films, dtype=str, keep_default_na=False)
     given = {"store": films.parent / "store", "store_size": 128, "threshold": 0.01, "overlap": 0.3}
     given |= {"split": "test", "device": "cpu"}
     first = out / "folds" / "0"
-    for number, refused in (("1", True), ("0", bool(monitor)), (None, False)):
+    for number, refused in (("1", True), ("0", bool(part)), (None, False)):
         images = fold.loc[fold["fold"] == number, "image"]
         part = table["image"].isin(images) if number else table["split"] == "test"
         path = tmp_path / f"{number}.csv"
@@ -353,7 +363,7 @@ def test_a_fold_is_tested_on_nothing_that_it_came_from(films, tmp_path, monitor)
                     hilum.predict(place, records=path, out=written, **given)
             else:
                 hilum.predict(place, records=path, out=written, **given)
-    assert bool(monitor) != bool(list(first.glob("late/*.safetensors")))
+    assert len(list(first.glob("late/*.safetensors"))) == changes.get("late_epochs", 0)
 
 
 def test_runs_are_compared_with_intervals(films, run, tmp_path):
@@ -474,7 +484,7 @@ def test_boxes_of_every_finding_are_those_of_its_own_overlap_and_threshold(films
         parts[cut] = Detections.make(scored, ("Cardiomegaly", "Consolidation"), rows, labels, scores, boxes)
     monkeypatch.setattr(command, "write_detection_page", lambda *_, **__: None)
     given = SimpleNamespace(findings=("Cardiomegaly", "Consolidation"), store=None)
-    config = SimpleNamespace(overlaps=[0.2, 0.4])
+    config = SimpleNamespace(overlaps=[0.2, 0.4], folds=0)
     with Run.open(
         tmp_path / "run", command.Settings(records=films, detector="fcos", out=tmp_path), {}
     ) as run:

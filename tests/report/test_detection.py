@@ -16,6 +16,7 @@ from hilum.records.table import Records
 from hilum.report.detection import DetectionReport
 from hilum.report.detection_evaluate import boxes_among, evaluate_detections
 from hilum.report.detection_floors import floors
+from hilum.report.detection_page import _epochs as heat_map
 from hilum.report.detection_page import chosen_films
 from tests.metrics.test_detection import sample
 
@@ -189,3 +190,20 @@ def test_a_film_is_shown_among_the_lowest_or_the_highest_scores_and_not_both():
         assert len(lowest) + len(highest) == min(len(boxed), 16)
         if highest:
             assert (lowest[-1].score or 0) <= (highest[-1].score or 0) <= (highest[0].score or 0)
+
+
+def test_the_heat_map_shows_every_validated_epoch_and_says_whose_it_is():
+    thresholds = (0.1, 0.5)
+    scores = {2.0: (0.1, 0.25), 4.0: (0.4, 0.05), 5.0: (0.3, 0.2)}
+    metrics = [{"step": 1, "epoch": 0.5, "loss": 1.0}]  # a row that is of no validation
+    for epoch, values in scores.items():
+        cells = {f"val_rsna_at_{cut:g}": value for cut, value in zip(thresholds, values, strict=True)}
+        metrics.append({"step": int(epoch), "epoch": epoch, "val_rsna": max(values), **cells})
+    drawing = heat_map("map", metrics)
+    assert drawing.header == ("epoch", "0.1", "0.5")
+    assert [row[0] for row in drawing.rows] == ["2", "4", "5"]
+    assert [tuple(map(float, row[1:])) for row in drawing.rows] == list(scores.values())
+    assert "highest 0.400 at epoch 4" in drawing.alt
+    assert "the validation films after every epoch that was validated" in drawing.caption
+    assert "held out from the first of 4 folds" in heat_map("map", metrics, folds=4).caption
+    assert heat_map("map", metrics[:2]) is None  # one epoch is no map

@@ -125,6 +125,47 @@ def test_the_best_epoch_is_kept_across_a_resume(tmp_path):
     assert all(torch.equal(t, snapshots[1][n]) for n, t in again.model.state_dict().items())
 
 
+@pytest.mark.parametrize("batch_size", [16, 20])  # an epoch of 3 steps, or of 2.4
+def test_what_is_kept_is_every_epoch_even_where_fewer_are_validated(tmp_path, batch_size):
+    config = settings(steps=0, epochs=25, batch_size=batch_size)
+    validated, kept = [], []
+    loader = toys.ToyLoader(num_views=1, batch_size=batch_size)
+    with Run.open(tmp_path / "run", config, {}) as run:
+        fit(
+            supervised(), loader, config, run,
+            validate=lambda model: {"x": float(validated.append(1) or 0)},
+            keep=lambda model, step: kept.append(step),
+        )  # fmt: skip
+    seen, ends = 0, []
+    for step in range(1, 25 * 48 // batch_size + 1):
+        epochs = seen // 48
+        seen += batch_size
+        if seen // 48 > epochs:
+            ends.append(step)
+    assert kept == ends
+    assert len(kept) == 25
+    assert len(validated) == 20
+
+
+def test_where_epochs_are_kept_the_monitor_steers_the_rate_and_chooses_none(tmp_path):
+    scores = iter([0.9, 0.8, 0.7, 0.6])
+    config = settings(steps=12, monitor="val_auroc", schedule="plateau", patience=4, warmup=0, lr=0.1)
+    kept, task = {}, supervised()
+
+    def keep(model, step):
+        kept[step] = {n: t.clone() for n, t in model.state_dict().items()}
+
+    with Run.open(tmp_path / "run", config, {}) as run:
+        fit(
+            task, toys.ToyLoader(num_views=1), config, run,
+            validate=lambda model: {"val_auroc": next(scores)}, keep=keep,
+        )  # fmt: skip
+        rates = [row["lr"] for row in run.metrics() if "loss" in row]
+    assert list(kept) == [3, 6, 9, 12]
+    assert all(torch.equal(t, kept[12][n]) for n, t in task.model.state_dict().items())
+    assert rates == pytest.approx([0.1] * 9 + [0.01] * 3)
+
+
 def test_patience_ends_the_run(tmp_path):
     scores = iter([0.9, 0.8, 0.7, 0.6])
     config = settings(steps=30, monitor="val_auroc", patience=2)

@@ -64,7 +64,7 @@ def fitted_in_folds(config: "Settings", fraction: float, seed: int, given: Given
                 members = alike(models_of(inner.path), inner.path)
             else:
                 seen = pool.table["image"].isin(labelled.table["image"]).to_numpy()
-                if config.monitor:  # its epoch is chosen by the films held out from it
+                if held_out_part(config):  # then its weights come from the films held out from it too
                     seen = seen | (fold == number)
                 write_trained_on(inner, pool.take(seen), given.store, config.init)
                 members = train(config, labelled, out, given, inner, seed=seed)
@@ -76,3 +76,15 @@ def fitted_in_folds(config: "Settings", fraction: float, seed: int, given: Given
     parts.append(find_on(config, models, test, given.store))
     table = pd.concat([part.table for part in (*held, test)], ignore_index=True)
     return Found(pool, replace(pool, table=table), parts, metrics)
+
+
+def held_out_part(config: "Settings") -> str:
+    """What of a fold's training its held-out films decide, in words; empty: nothing."""
+    if not config.monitor:
+        return ""
+    said = {
+        "the epoch": not config.late_epochs,
+        "the learning rate": config.schedule == "plateau",
+        "the end of the run": config.patience > 0,
+    }
+    return " and ".join(words for words, decided in said.items() if decided)

@@ -91,7 +91,7 @@ def train(
                 f"{config.records}: no validation film has a box, and --schedule plateau and --patience go "
                 "by what is found there; make another split, or leave them out"
             )
-        if config.monitor:
+        if config.monitor and not config.late_epochs:
             log.warning("no validation film has a box: no epoch can be chosen, so the last is kept")
     boxed = has_boxes(labelled, given.findings)
     log.info("trained on %d films with boxes and %d without", boxed.sum(), (~boxed).sum())
@@ -126,6 +126,9 @@ def train(
         validate=validate if watched else None,
         keep=keep if config.late_epochs else None,
     )
+    if config.late_epochs:
+        late = [one.stem for one in sorted((run.path / LATE).glob("*.safetensors"))]
+        log.info("late epochs that speak together: %d, %s", len(late), ", ".join(late))
     run.write(MODEL_FILE, to_bytes(task.model, parent=config.init))
     return alike(models_of(run.path), run.path)
 

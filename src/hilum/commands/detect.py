@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, field_validator, model_validator
 
 from hilum.commands._detection_films import Given, open_films, trained_on
-from hilum.commands._detection_folds import fitted, fitted_in_folds
+from hilum.commands._detection_folds import fitted, fitted_in_folds, held_out_part
 from hilum.commands._detectors import look_of, new_task
 from hilum.config import CellsConfig, EncoderConfig, RecordsConfig, StoreConfig, TrainConfig, ViewsConfig
 from hilum.detecting import Detected, check_look
@@ -58,7 +58,9 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, CellsConf
     patients, stratified by boxes and classes of films. Thresholds come from the held-out parts. 0: the split
     is as it is."""
     late_epochs: NonNegativeInt = 0
-    """The weights after the last so many epochs speak together (needs an empty monitor); 0: one model."""
+    """The weights after each of the last so many epochs speak together, the end of the run being the last if
+    it falls within one; 0: one model. Monitor then chooses no epoch: it steers schedule plateau and patience
+    alone. Where patience ends a run, its last epochs are those before that."""
     flips: bool = False
     """At test time films are looked at mirrored as well."""
     scales: list[Annotated[float, Field(gt=0, le=4)]] = [1.0]
@@ -99,7 +101,8 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, CellsConf
     matching: Literal["score", "truth"] = "score"
     """Who chooses in it: detections, the surest first (the challenge), or true boxes (kaggle-rsna)."""
     monitor: str = "val_box_precision"
-    """Validation metric by which the best epoch is kept; empty: the last epoch is kept."""
+    """Validation metric by which the best epoch is kept; empty: the last epoch is kept. With late_epochs
+    those are kept whatever it says, and schedule plateau and patience alone go by it."""
     allow_overlap: bool = False
     """Score an encoder that was trained on test patients; the report says so."""
     replicates: int = 2000
@@ -125,11 +128,6 @@ class Settings(RecordsConfig, StoreConfig, EncoderConfig, ViewsConfig, CellsConf
             raise ValueError("folds is 1; expected 2 or more, or 0 for none")
         if self.encoder_lr and "encoder" in self.part_lr:
             raise ValueError("encoder_lr and part_lr both give a rate of the encoder; give one")
-        if self.late_epochs and self.monitor:
-            raise ValueError(
-                f"late_epochs {self.late_epochs} keeps the last epochs, monitor {self.monitor!r} the best; "
-                'give --monitor "" with it'
-            )
         return self
 
 
@@ -171,9 +169,11 @@ def _fit_cell(config: Settings, fraction: float, seed: int, given: Given, run: R
         told = FilmClasses(given.classes, own, np.concatenate([_classes_of(part) for part in parts]))
     notes = given.notes
     if config.folds:
+        part = held_out_part(config)
         notes += (
             f"Thresholds come from out-of-fold boxes of {config.folds} detectors, each on the patients that "
-            "it was not trained on; on the test split all of them speak together.",
+            "it was not trained on; on the test split all of them speak together."
+            + (f" A held-out part chose {part}: out-of-fold scores are a little too good." if part else ""),
         )
     report = evaluate_detections(
         boxes,
@@ -221,4 +221,6 @@ def _write(
     report.write(run.path / DETECTION)
     title = run_title("detect", run.path.resolve().name, vars(config))
     page = run.path / "report.html"
-    write_detection_page(report, page, boxes, scored, given.store, metrics=metrics, title=title)
+    write_detection_page(
+        report, page, boxes, scored, given.store, metrics=metrics, title=title, folds=config.folds
+    )

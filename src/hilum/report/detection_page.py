@@ -48,8 +48,12 @@ def write_detection_page(
     *,
     metrics: Sequence[Mapping[str, object]] = (),
     title: str = "hilum detect",
+    folds: int = 0,
 ) -> None:
-    """Writes the page. `records` hold the true boxes of all films that were scored."""
+    """Writes the page. `records` hold the true boxes of all films that were scored.
+
+    `metrics` are those of the training, or of the first of so many folds, which the page then says.
+    """
     parts = []
     for place, one in enumerate(report.findings):
         films = {
@@ -71,7 +75,8 @@ def write_detection_page(
         title=title,
         parts=parts,
         metrics=METRICS,
-        epochs=_epochs("fig-epochs", metrics),
+        epochs=_epochs("fig-epochs", metrics, folds=folds),
+        folds=folds,
         training=training("fig-training", plain),
         provenance=tables(report.provenance),
     )
@@ -211,8 +216,8 @@ def _froc(name: str, one: FindingReport) -> Drawing | None:
     return Drawing(name, svg, alt, caption, ("false per film", "sensitivity", "low", "high"), rows)
 
 
-def _epochs(name: str, metrics: Sequence[Mapping[str, object]]) -> Drawing | None:
-    """The validation score by epoch and threshold, as colours."""
+def _epochs(name: str, metrics: Sequence[Mapping[str, object]], *, folds: int = 0) -> Drawing | None:
+    """The validation score by epoch and threshold, as colours; of the first fold, where there are folds."""
     rows = [row for row in metrics if any(key.startswith(AT) for key in row)]
     if len(rows) < 2:
         return None
@@ -241,8 +246,9 @@ def _epochs(name: str, metrics: Sequence[Mapping[str, object]]) -> Drawing | Non
     table = tuple(
         (epoch, *(number(value) for value in row)) for epoch, row in zip(epochs, values, strict=True)
     )
+    films = f"films held out from the first of {folds} folds" if folds else "validation films"
     caption = (
-        "RSNA score of the validation films after each epoch, by threshold, at the middle overlap; of "
-        "several findings the mean."
+        f"RSNA score of the {films} after every epoch that was validated (a run of more than 20 epochs is "
+        "validated 20 times), by threshold, at the middle overlap; of several findings the mean."
     )
     return Drawing(name, svg, alt, caption, ("epoch", *cuts), table)

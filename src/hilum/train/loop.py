@@ -54,7 +54,8 @@ def fit(
     After each epoch, or twenty times where there are more, and at the end, `validate(model)` gives numbers to
     log; with `validate_every` it does so before the first step, every so many steps, and at the end. With
     `config.monitor` the model ends as it was when that number was best: highest, or lowest if its name ends
-    in loss. Whenever it would be validated, `keep(model, step)` may write it down.
+    in loss. After each epoch, however many there are, and at the end, `keep(model, step)` may write it down;
+    with `keep` the model ends as the last step left it, and `config.monitor` only steers rate and patience.
 
     Raises:
         ConfigError: a batch cannot be split as asked, or is too small for BatchNorm.
@@ -101,13 +102,16 @@ def fit(
                 _log(run, where | numbers | clock.facts())
                 line.update(now.step, **_words(numbers["loss"], lr, found), **clock.words())
             ended = now.step == total or now.step // between > (now.step - 1) // between
-            if ended:
+            whole = now.step * config.batch_size // loader.num_images
+            before = (now.step - 1) * config.batch_size // loader.num_images
+            kept = keep is not None and (now.step == total or whole > before)
+            if ended or kept:
                 _refuse_broken_weights(task, now.step, run)
             if ended and validate is not None:
                 found = _validated(validate, task, average)
                 _log(run, where | found)
-                state.judge(found, config)
-            if ended and keep is not None and parallel.rank() == 0:
+                state.judge(found, config, choose=keep is None)
+            if kept and keep is not None and parallel.rank() == 0:
                 keep(average or task.model, now.step)
             wanted = stop.agreed(now.step)
             if wanted or now.step == total or clock.save_due():

@@ -102,8 +102,8 @@ class State:
             self.now.step, {TENSORS: packed, STANDING: json.dumps(asdict(self.now)).encode()}
         )
 
-    def judge(self, found: Mapping[str, float], config: TrainConfig) -> None:
-        """Keeps the model if the monitored metric is its best yet, and counts the stall if not.
+    def judge(self, found: Mapping[str, float], config: TrainConfig, *, choose: bool = True) -> None:
+        """Keeps the model, if this is to `choose`, where the monitored metric is its best yet; counts stalls.
 
         Raises:
             ConfigError: validation gives no such metric.
@@ -117,8 +117,9 @@ class State:
         value, sign = found[config.monitor], -1 if config.monitor.endswith("loss") else 1
         if self.now.best is None or sign * value > sign * self.now.best:
             self.now.best, self.now.stalled = value, 0
-            model = self.average or self.task.model
-            self.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            if choose:
+                model = self.average or self.task.model
+                self.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
             return
         self.now.stalled += 1
         if config.schedule == "plateau" and self.now.stalled % max(1, config.patience // 2) == 0:
