@@ -74,3 +74,13 @@ def test_an_example_of_transfer_says_all_that_its_fit_needs(path):
     assert ("train_from" in given) == (path.stem in known)
     if path.stem in known:
         assert given["train_from"] in blocks(Encoder(known[path.stem], InputSpec(side=64)).net)
+
+
+def test_the_sweep_of_detectors_has_the_settings_of_the_two_examples_that_it_names():
+    sweep = yaml.safe_load((ROOT / "examples/sweeps/detector_starts.yaml").read_text())
+    axes = sweep.pop("axes")
+    for encoder, name in (("frozen", "lovt_frozen"), ("fine-tuned", "lovt_finetune")):
+        alone = yaml.safe_load((ROOT / f"examples/detection/{name}.yaml").read_text())
+        assert set(alone.pop("label_fraction")) <= set(axes["label_fraction"])
+        assert alone.pop("seeds") == axes["seeds"]
+        assert sweep | axes["encoder"][encoder] == alone

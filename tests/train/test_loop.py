@@ -198,6 +198,39 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule():
     assert learning_rate(plateau, 0.5, drops=2) == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("drop", [0.5, 0.2])
+def test_the_rate_drops_by_what_is_asked(tmp_path, drop):
+    """At 60 % and 80 %; or, of validation, at each stall of half the patience: by the rule, step for step."""
+    step = TrainConfig(lr=1.0, warmup=0, schedule="step", drop=drop)
+    for percent in range(100):
+        rate = 1.0
+        for at in (60, 80):
+            rate = rate * drop if percent >= at else rate
+        assert learning_rate(step, percent / 100) == pytest.approx(rate)
+    values = [0.5, 0.4, 0.4, 0.6, 0.5, 0.5, 0.5, 0.5]
+    scores = iter(values)
+    config = settings(
+        steps=24, monitor="x", schedule="plateau", patience=5, warmup=0, lr=0.1, drop=drop, optimizer="sgd"
+    )
+    _, rows = train(tmp_path / "run", config, validate=lambda model: {"x": next(scores)})
+    expected, rate, best, stalled = [], 0.1, 0.0, 0
+    for value in values:
+        expected += [rate] * 3
+        best, stalled = (value, 0) if value > best else (best, stalled + 1)
+        if stalled in (2, 4):
+            rate *= drop
+    assert rate == pytest.approx(0.1 * drop**3)
+    assert [row["lr"] for row in rows if "loss" in row] == pytest.approx(expected)
+
+
+def test_a_drop_that_is_none_or_that_nothing_reads_is_refused():
+    for drop in (0, 1, -0.5):
+        with pytest.raises(ValueError, match="above 0 and below 1"):
+            TrainConfig(schedule="step", drop=drop)
+    with pytest.raises(ValueError, match="for schedules step and plateau, and schedule is cosine"):
+        TrainConfig(drop=0.5)
+
+
 def test_biases_and_normalisation_are_not_decayed():
     groups = optimizer_for(supervised(), settings(weight_decay=0.1)).param_groups
     assert {(g["weight_decay"], all(w.ndim > 1 for w in g["params"])) for g in groups} == {

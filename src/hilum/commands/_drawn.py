@@ -127,8 +127,8 @@ def caption(maps: Sequence[FilmMap], films: Records, *, finding: str, split: str
     said += ["Each has a scale of its own: colours of two films do not compare."]
     if flat := sum(not np.ptp(one.scores) for one in maps):
         said += [
-            f"Flat, films without colours: {flat:,}; nothing there speaks for {finding}. --against shows what "
-            "speaks against it."
+            f"Flat, films without colours: {flat:,}; nothing there speaks for {finding}. --against shows "
+            "what speaks against it."
         ]
     if max(max(shape) for shape in cells) < COARSE:
         said += ["So few cells hardly say where; --layer names an earlier part, with more of them."]

@@ -115,7 +115,7 @@ class Settings(
         "train_from layer_decay": "finetune linear_then_finetune",
         "head_lr": "finetune linear_then_finetune lora",
         "weighting loss label_smoothing mixup views view epochs steps batch_size accumulate optimizer lr "
-        "schedule warmup weight_decay momentum clip ema monitor patience tensorboard": (
+        "schedule drop warmup weight_decay momentum clip ema monitor patience tensorboard": (
             "linear finetune linear_then_finetune lora"
         ),
     }

@@ -82,8 +82,10 @@ class TrainConfig(StepConfig):
     lr: float = 1e-3
     """Peak learning rate."""
     schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
-    """Learning rate after the warm-up. step: tenfold less at 60 % and 80 %. plateau: tenfold less when
+    """Learning rate after the warm-up. step: it drops at 60 % and 80 % of the run. plateau: it drops when
     `monitor` stalls."""
+    drop: float = 0.1
+    """Schedules step and plateau: what the rate is multiplied by when it drops."""
     warmup: float = 0.05
     """Share of the run in which the learning rate rises linearly from 0."""
     ema: float = 0.0
@@ -104,6 +106,10 @@ class TrainConfig(StepConfig):
         for name in ("epochs", "lr"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 < self.drop < 1:
+            raise ValueError(f"drop is {self.drop}; a rate drops by a factor above 0 and below 1")
+        if self.drop != type(self).defaults()["drop"] and self.schedule not in ("step", "plateau"):
+            raise ValueError(f"drop is for schedules step and plateau, and schedule is {self.schedule}")
         if self.schedule == "plateau" and not self.monitor:
             raise ValueError("schedule plateau needs monitor, the validation metric that it watches")
         if self.patience and not self.monitor:

@@ -102,8 +102,8 @@ def learning_rate(config: TrainConfig, progress: float, drops: int = 0, *, resta
         done = (progress - config.warmup) / max(1 - config.warmup, 1e-12)
         return config.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     if config.schedule == "step":
-        return config.lr * 0.1 ** ((progress >= 0.6) + (progress >= 0.8))
-    return config.lr * 0.1**drops
+        drops = (progress >= 0.6) + (progress >= 0.8)
+    return config.lr * config.drop**drops
 
 
 class LARS(Optimizer):
