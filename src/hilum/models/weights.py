@@ -122,12 +122,29 @@ def locate(source: Path) -> Path:
         cure = f"did you mean {str(source.with_name(near))!r}?" if near else cure
     elif (source / "checkpoints").is_dir():
         cure = "the run is unfinished; its own command, given again, finishes it"
+    elif (source / "cells").is_dir():
+        cure = _way_to_a_cell(source)
     elif (source / "predictions.csv").is_file():
         cure = (
             "the run kept its predictions and no model: knn has none, and a logistic fit keeps its own only "
             "where it is alone, with one label fraction and one seed"
         )
     raise MissingError(f"{path}: no such weights file; {cure}")
+
+
+def _way_to_a_cell(source: Path) -> str:
+    cells = sorted(path.name for path in (source / "cells").iterdir() if path.is_dir())
+    kept = [name for name in cells if (source / "cells" / name / MODEL_FILE).is_file()]
+    if kept:
+        return (
+            f"the run holds {len(cells)} cells, and {len(kept)} have a model: {', '.join(kept[:6])}"
+            f"{f' and {len(kept) - 6} more' if len(kept) > 6 else ''}; name one, as in "
+            f"{source / 'cells' / kept[-1]}"
+        )
+    return (
+        f"the run holds {len(cells)} cells and no model: of several only those fitted by gradient "
+        "descent keep one, at their end. Fit one alone: one --label-fraction, one of --seeds, another --out"
+    )
 
 
 def load(source: Path) -> Model:
