@@ -36,8 +36,8 @@ class Plan:
     """Columns that are findings if their cells are labels; only where none were named."""
     ordinal: tuple[str, ...]
     """Columns of grades, which are among the findings or the candidates too."""
-    own_patient: bool
-    """Each radiograph is its own patient."""
+    own_patient: str
+    """Why each radiograph is its own patient; empty where it is not."""
 
 
 def plan(
@@ -47,9 +47,13 @@ def plan(
     columns: Mapping[str, str],
     defects: Defects,
     ordinal: Sequence[str] = (),
+    patients: bool = True,
     line: int = 1,
 ) -> Plan:
-    """Finds the columns by the settings, then by their names; what is missing or unknown becomes a defect."""
+    """Finds the columns by the settings, then by their names; what is missing or unknown becomes a defect.
+
+    Without `patients` a column of these may lack.
+    """
     names = [name for name in dict.fromkeys(header) if name]
     own_patient = columns.get("patient") == "image"
     parts = _chosen(
@@ -61,10 +65,13 @@ def plan(
             free = [name for name in names if needed or name not in (*findings, *ordinal)]
             _recognise(part, aliases, free, parts)
     own_patient = own_patient or ("image" in parts and parts.get("patient") == parts["image"])
+    why = "as asked by --columns patient" if own_patient else ""
     if "image" not in parts and "image" not in columns:
         problem = f"no column of image files; name it with --columns image=NAME. Columns are {listed(names)}"
         defects.add("columns", problem, line=line)
-    if "patient" not in parts and "patient" not in columns:
+    if "patient" not in parts and "patient" not in columns and not patients:
+        why = "since no column names patients"
+    elif "patient" not in parts and "patient" not in columns:
         defects.add(
             "columns",
             "no column of patients, without which films of one patient could be both trained and tested on; "
@@ -85,7 +92,7 @@ def plan(
         for name in sorted(set(free) & set(PARTS)):
             _log().warning("column %r is not used, because the %s is %r", name, name, parts.get(name))
     candidates = () if findings else tuple(name for name in free if name not in PARTS)
-    return Plan(parts, named, candidates, graded, own_patient)
+    return Plan(parts, named, candidates, graded, why)
 
 
 def _chosen(names: list[str], columns: Mapping[str, str], defects: Defects) -> dict[str, str]:

@@ -47,6 +47,7 @@ def gather(
     check_files: bool | Literal["beside others"],
     labels: bool,
     keep_others: bool,
+    patients: bool,
     defects: Defects,
 ) -> Gathered:
     """The table of a file; where anything is added to the defects, it is empty."""
@@ -57,6 +58,7 @@ def gather(
         findings=findings,
         ordinal=ordinal,
         columns=columns,
+        patients=patients,
         defects=defects,
         line=file.header_line,
     )
@@ -200,7 +202,7 @@ def _texts(parts: Mapping[str, list[str]], rows: int, roles: Plan) -> pd.DataFra
     if "age" in texts:
         texts["age"] = ages(texts["age"])
     if roles.own_patient:
-        _log().warning("every radiograph counts as a patient of its own, as asked by --columns patient")
+        _log().warning("every radiograph counts as a patient of its own, %s", roles.own_patient)
     return pd.DataFrame({part: pd.Series(cells, dtype="str") for part, cells in texts.items()})
 
 

@@ -33,6 +33,8 @@ _BINARY = {
     b"\x1f\x8b": "compressed with gzip; unpack it first",
     b"\xd0\xcf\x11\xe0": "an Excel file; save it as CSV",
     b"PAR1": "a Parquet file; write it as CSV",
+    b"\x89PNG": "a PNG image; expected a table as CSV (`hilum predict` alone takes an image)",
+    b"\xff\xd8\xff": "a JPEG image; expected a table as CSV (`hilum predict` alone takes an image)",
 }
 
 Rows = list[list[str]]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hilum.errors import ConfigError, MissingError
 from hilum.records.defects import Defects
+from hilum.records.films import film_table, films_in, is_film
 from hilum.records.folders import read_folders
 from hilum.records.gather import Gathered, gather
 from hilum.records.ranking import ranking
@@ -54,8 +55,11 @@ class Records:
         check_files: bool | Literal["beside others"] = True,
         labels: bool = True,
         keep_others: bool = False,
+        patients: bool = True,
     ) -> Self:
         """Reads a CSV, or a folder with one sub-folder per class.
+
+        Without `labels` and `patients` one image file and a flat folder of images are records too.
 
         Args:
             path: the file or folder.
@@ -72,6 +76,7 @@ class Records:
                 among other defects, and are none alone.
             labels: whether findings are read at all.
             keep_others: whether the columns that play no part are kept, for `write`.
+            patients: whether patients must be named; if not, a table without them has one for each film.
 
         Raises:
             MissingError: there is nothing at `path` or `root`.
@@ -82,6 +87,8 @@ class Records:
         if not path.exists():
             raise MissingError(f"{path}: no such file or folder")
         defects = Defects(path)
+        if not (labels or patients) and (films := [path.name] if is_film(path) else films_in(path)):
+            return cls(film_table(path if path.is_dir() else path.parent, films), ())
         if path.is_dir():
             table, kept = read_folders(path, findings, defects)
             policies.check(kept, defects)
@@ -103,6 +110,7 @@ class Records:
                 check_files=check_files,
                 labels=labels,
                 keep_others=keep_others,
+                patients=patients,
                 defects=defects,
             )
         defects.check()
