@@ -142,7 +142,12 @@ def test_without_validation_boxes_what_needs_a_threshold_is_undefined(films, pro
         ("test_vit", {"method": "rollout", "against": True}, ConfigError, "against is for gradients"),
         ("test_resnet", {"stride": 3}, ConfigError, "patch and stride are for occlusion"),
         ("test_resnet", {"method": "occlusion", "patch": 99}, ConfigError, "of images of 64"),
-        ("test_resnet", {"split": "nowhere"}, RecordsError, "there are no films"),
+        (
+            "test_resnet",
+            {"split": "nowhere"},
+            RecordsError,
+            "--split nowhere has no radiographs; splits there are train",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_message_before_anything_is_written(

@@ -101,7 +101,7 @@ def test_what_is_wrong_is_said_in_one_message_and_nothing_is_written(films, tmp_
         hilum.map("random", **place(films, colour=["sight"], out=out))
     with pytest.raises(MissingError, match="give a run or a weights file"):
         hilum.map(str(tmp_path / "none"), **place(films, out=out))
-    with pytest.raises(RecordsError, match="has no later rows"):
+    with pytest.raises(RecordsError, match="--split later has no radiographs"):
         hilum.map("random", **place(films, split="later", out=out))
     with pytest.raises(ConfigError, match="--films is 1"):
         hilum.map("random", **place(films, films=1, out=out))

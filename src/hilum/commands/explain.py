@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from hilum.commands._drawn import caption, draw, score_table, write_maps
+from hilum.commands._in_split import in_split
 from hilum.commands._open import environment, open_records, open_store
 from hilum.config import RecordsConfig, StoreConfig
 from hilum.durable import write_atomically
-from hilum.errors import ConfigError, OutputError, RecordsError, WeightsError
+from hilum.errors import ConfigError, OutputError, WeightsError
 from hilum.find import did_you_mean
 from hilum.images.store import Store
 from hilum.models.classifier import Classifier
+from hilum.models.detector import Detector
 from hilum.models.weights import load
 from hilum.records.boxes import boxes_of, require_boxes
 from hilum.records.table import Records
@@ -146,9 +148,14 @@ def open_classifier(config: Settings) -> Classifier:
 
     Raises:
         ConfigError: it does not.
-        WeightsError: it is an encoder without findings.
+        WeightsError: it is a detector, or an encoder without findings.
     """
     model = load(config.model)
+    if isinstance(model, Detector):
+        raise WeightsError(
+            f"{config.model}: this is a detector of boxes, which show by themselves what it looked at; "
+            "`hilum predict` writes them"
+        )
     if not isinstance(model, Classifier):
         raise WeightsError(
             f"{config.model}: an encoder without findings; `hilum transfer --init` fits them first"
@@ -206,10 +213,8 @@ class Asked:
 def _chosen(config: Settings) -> tuple[Records, Records]:
     """The films to explain, and the validation films with boxes that thresholds are chosen on."""
     records = open_records(config)
-    films = records.where(config.split) if config.split else records
+    films = in_split(records, config.split, path=config.records)
     where = f"{config.records}{f', split {config.split}' if config.split else ''}"
-    if not len(films):
-        raise RecordsError(f"{where}: there are no films; see the column split of the records")
     if config.score == "always":
         require_boxes(films, config.finding, where=where)
     val = (

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from hilum.commands._columns import cells_of, usual_columns
+from hilum.commands._in_split import in_split
 from hilum.commands._open import environment, open_encoder, open_records, open_store, refuse_overlap
 from hilum.config import EncoderConfig, RecordsConfig, StoreConfig
 from hilum.data.loader import codes_of
@@ -99,9 +100,7 @@ def _chosen(records: Records, config: Settings) -> tuple[Records, list[str]]:
     """The films of the split, or of a draw of its patients where there are too many; what is to be said."""
     if config.films < FEWEST:
         raise ConfigError(f"--films is {config.films}; a map needs {FEWEST} or more")
-    kept = records.where(config.split) if config.split else records
-    if not len(kept):
-        raise RecordsError(f"{config.records}: column split has no {config.split} rows")
+    kept = in_split(records, config.split, path=config.records)
     if len(kept) <= config.films:
         return kept, []
     drawn = kept.share(config.films / len(kept), seed=config.seed)

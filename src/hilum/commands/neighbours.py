@@ -13,10 +13,11 @@ from jaxtyping import Float32
 from pydantic import Field, PositiveInt
 
 from hilum.commands._columns import cells_of, usual_columns
+from hilum.commands._in_split import in_split
 from hilum.commands._open import open_encoder, open_records, open_store
 from hilum.config import EncoderConfig, RecordsConfig, StoreConfig
 from hilum.data.loader import codes_of
-from hilum.errors import MissingError, NumericalError, OutputError, RecordsError
+from hilum.errors import MissingError, NumericalError, OutputError
 from hilum.images.store import Store
 from hilum.inference import embed
 from hilum.metrics.neighbours import nearest
@@ -65,9 +66,7 @@ def neighbours(config: Settings) -> Path:
     asked = _asked(config, every)
     encoder = open_encoder(config.init, config, seed=config.seed)
     asked, asked_store = open_store(config.model_copy(update={"exclude_unreadable": False}), asked)
-    searched = every.where(config.split) if config.split else every
-    if not len(searched):
-        raise RecordsError(f"{config.records}: column split has no {config.split} rows")
+    searched = in_split(every, config.split, path=config.records)
     searched, store = open_store(config, searched)
     queries = _embedded(encoder, asked, asked_store, config)
     features = _embedded(encoder, searched, store, config)

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+from hilum.commands._in_split import in_split
 from hilum.commands._open import open_records, open_store, refuse_overlap
 from hilum.commands.zero_shot import open_image_text, similarities
 from hilum.config import RecordsConfig, StoreConfig
@@ -44,7 +45,7 @@ def retrieve(config: Settings) -> Path:
         raise OutputError(f"{config.out}: is there already; give another --out or remove it")
     task = open_image_text(config.init)
     records = open_records(config, labels=False)
-    records = records.where(config.split) if config.split else records
+    records = in_split(records, config.split, path=config.records)
     told = records.table["text"].str.strip() != "" if "text" in records.table else None
     if told is None or not told.any():
         raise RecordsError(

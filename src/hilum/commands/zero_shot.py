@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from hilum import find
+from hilum.commands._in_split import in_split
 from hilum.commands._open import open_records, open_store, refuse_overlap
 from hilum.commands._pretext import task_in
 from hilum.config import Config, RecordsConfig, StoreConfig, read_yaml, settings_in
@@ -81,7 +82,7 @@ def zero_shot(config: Settings) -> Path:
         raise ConfigError(f"{config.records}: has no column of labels; say which --findings to look for")
     texts = prompts_of(findings, config)
     task = open_image_text(config.init)
-    records, store = open_store(config, records.where(config.split) if config.split else records)
+    records, store = open_store(config, in_split(records, config.split, path=config.records))
     refuse_overlap(config.init, records, store, allow=config.allow_overlap)
     sides = [texts[finding][0] for finding in findings]
     sides += [] if config.exclusive else [texts[finding][1] for finding in findings]
