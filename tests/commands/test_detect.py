@@ -15,7 +15,7 @@ import hilum
 from hilum.cli import main
 from hilum.commands import _sweep_scores
 from hilum.commands._detection_films import _warn_of_mixed_classes, trained_on
-from hilum.errors import ConfigError, RecordsError
+from hilum.errors import ConfigError, RecordsError, WeightsError
 from hilum.images.phantom import write_phantoms
 from hilum.metrics.boxes import overlap
 from hilum.models.detector import Detector
@@ -436,6 +436,12 @@ def test_no_member_of_an_ensemble_was_trained_on_the_test_split(swapped, tmp_pat
     assert "swapped-a: trained on" not in caplog.text
 
 
+def test_explain_sends_to_predict_for_boxes(films, run, tmp_path):
+    given = {"records": films, "store": films.parent / "store", "out": tmp_path / "maps"}
+    with pytest.raises(WeightsError, match=r"a detector of boxes, .* `hilum predict` writes them"):
+        hilum.explain(run, finding="Cardiomegaly", **given)
+
+
 def test_predict_looks_as_the_run_was_scored(films, run, tmp_path):
     (one,) = DetectionReport.read(run / "detection.json").findings
     given = {"records": films, "split": "test", "store": films.parent / "store", "store_size": 128}
@@ -512,6 +518,8 @@ def test_boxes_of_every_finding_are_those_of_its_own_overlap_and_threshold(films
     assert len(table)
     with pytest.raises(ConfigError, match="--submission is the table of a challenge of one finding"):
         hilum.predict(changed, out=tmp_path / "x.csv", submission=True, **where)
+    asked = hilum.predict(changed, out=tmp_path / "asked.csv", findings=["Consolidation"], **where)
+    pd.testing.assert_frame_equal(Detections.read(asked).table, expected)
 
 
 def test_positive_films_whose_boxes_nobody_drew_are_left_out_and_counted(films, tmp_path, caplog):

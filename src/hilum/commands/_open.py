@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 TRAINED_ON = "trained_on.json"
 LATE = "late"
 """Folder of a run with its weights after late epochs."""
+FEW = 5
+"""Unreadable files that a line of the log names; `predict` and the reports of fits list all."""
 DATASETS = "datasets"
 """Its entry of the data sets trained on: for each, hashes of patients who were held out then."""
 
@@ -43,10 +45,11 @@ def open_records(
     config: RecordsConfig,
     *,
     labels: bool = True,
+    patients: bool = True,
     check_files: bool | Literal["beside others"] = True,
     keep_others: bool = False,
 ) -> Records:
-    """The table as the settings say; without `labels` no finding is read."""
+    """The table as the settings say; no finding is read without `labels`, no patient needed without these."""
     return Records.read(
         config.records,
         findings=config.findings,
@@ -55,6 +58,7 @@ def open_records(
         columns=config.columns,
         root=config.root,
         labels=labels,
+        patients=patients,
         check_files=check_files,
         keep_others=keep_others,
     )
@@ -77,9 +81,23 @@ def open_store(config: StoreConfig, records: Records) -> tuple[Records, Store]:
     )
     unreadable = records.table["image"].isin(list(store.excluded))
     if unreadable.any():
-        log.warning("%d of %d radiographs are unreadable and left out", unreadable.sum(), len(records))
+        why = [reason_of(image, store) for image in records.table["image"][unreadable][:FEW]]
+        more = f"\n  and {unreadable.sum() - FEW} more" if unreadable.sum() > FEW else ""
+        log.warning(
+            "%d of %d radiographs are unreadable and left out\n  %s%s",
+            unreadable.sum(),
+            len(records),
+            "\n  ".join(why),
+            more,
+        )
         records = records.take(~unreadable.to_numpy())
     return records, store
+
+
+def reason_of(image: str, store: Store) -> str:
+    """Why a film was left out as unreadable, behind the name of its file."""
+    name = Path(image).name
+    return f"{name}: {store.excluded[image].removeprefix(f'{image}: ')}"
 
 
 def open_encoder(init: str, config: EncoderConfig, *, seed: int) -> Encoder:

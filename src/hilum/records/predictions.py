@@ -88,6 +88,10 @@ class Predictions:
         rows = self.table["split"].to_numpy() == split
         return type(self)(self.table[rows].reset_index(drop=True), self.findings)
 
+    def of(self, findings: Sequence[str]) -> Self:
+        """The predictions of some of the findings."""
+        return type(self)(self.table[[*_OWN, *findings]], tuple(findings))
+
     @property
     def scores(self) -> Float[np.ndarray, "N F"]:
         """The probability of each finding in each radiograph."""
