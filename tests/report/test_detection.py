@@ -151,6 +151,8 @@ def test_a_submission_is_in_the_challenges_pixels():
         "0.500 102.4 102.4 512.0 256.0 0.250 0.0 0.0 1024.0 1024.0",
         "",
     ]
+    with pytest.raises(RecordsError, match=r"1 images have the name of another, as 'a'; .* one folder"):
+        rsna_submission(Detections(table), {"/f/a.dcm": (200, 100), "/g/a.dcm": (512, 512)})
 
 
 def test_the_mean_box_is_a_share_of_its_film():

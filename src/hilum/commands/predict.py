@@ -189,6 +189,8 @@ def _write_boxes(
         write_csv(rsna_submission(found, sizes), config.out)
     else:
         found.write(config.out)
+    if config.ensemble and not (config.overlap and config.threshold):
+        log.info("thresholds are those that %s was given by validation, alone", config.model)
     log.info(
         "%d boxes on %d of %d radiographs (scores from %s on)",
         len(found),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from hilum.errors import MissingError
+from hilum.errors import MissingError, RecordsError
 from hilum.records.defects import Defects, quote
 from hilum.records.reading import read_text
 from hilum.records.table import Records
@@ -135,7 +135,16 @@ def rsna_submission(detections: Detections, sizes: Mapping[str, tuple[int, int]]
     Args:
         detections: the boxes to hand in.
         sizes: height and width of every image that was looked at; boxes are taken to 1024 pixels.
+
+    Raises:
+        RecordsError: two images would be one patientId, their file's name.
     """
+    stems = pd.Series([Path(image).stem for image in sizes], dtype="str")
+    if (twice := stems.duplicated()).any():
+        raise RecordsError(
+            f"{twice.sum()} images have the name of another, as {stems[twice].iloc[0]!r}; the challenge's "
+            "table knows an image by its file's name: give those of one folder at a time"
+        )
     told: dict[str, list[str]] = {image: [] for image in sizes}
     numbers = detections.table[["score", *CORNERS]].to_numpy(np.float64)
     for image, (score, x1, y1, x2, y2) in zip(detections.table["image"], numbers.tolist(), strict=True):
