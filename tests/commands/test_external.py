@@ -107,7 +107,7 @@ def test_predicting_what_was_trained_on_is_refused_unless_allowed(place, films, 
         hilum.predict(
             probe, records=place / "unsplit.csv", out=place / "leak.csv", allow_overlap=True, **store(place)
         )
-    assert "patients were trained on" in caplog.text
+    assert "of the patients: scores on them would mean little" in caplog.text
 
 
 def test_transfer_can_ask_for_another_dataset(place, films, elsewhere):

@@ -75,7 +75,7 @@ class Pyramid(nn.Module):
             found = encoder.feature_maps(images)
             maps = [
                 _of_side(found[place], -(-images.shape[-1] // stride))
-                for place, stride in zip(self.places, self.strides, strict=False)
+                for place, stride in zip(self.places, self.strides[: len(self.places)], strict=True)
             ]
         named = {str(number): part for number, part in enumerate(maps)}
         layout = layout_of_levels(images.device)
